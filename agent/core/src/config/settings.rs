@@ -1,0 +1,126 @@
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Everything that a person configures, checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Of the node, when no annotation asks for another.
+    pub default_profile: Option<String>,
+    /// The node's network.
+    pub node: Node,
+    /// Where the host keeps its files.
+    pub paths: Paths,
+    /// How a switch is carried out.
+    pub switch: Switch,
+    /// By name.
+    pub profiles: BTreeMap<String, Profile>,
+}
+
+/// `[node]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// NCP's `ovs_uplink_port`, also called `node-if`.
+    pub uplink: String,
+    /// Usually `br-int`.
+    pub bridge: String,
+    /// `unix:PATH` of ovsdb-server, on the host.
+    pub ovsdb: String,
+}
+
+/// `[paths]`: absolute, on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paths {
+    /// Directory of the CNI binaries.
+    pub cni_bin: String,
+    /// Directory of the CNI configuration.
+    pub cni_conf: String,
+    /// Parent of the kernels' module trees.
+    pub modules: String,
+    /// Where depmod looks for configuration first.
+    pub depmod: String,
+}
+
+/// `[profiles.NAME]`: a state of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Which module set.
+    pub modules: ModulesChoice,
+    /// Which CNI files.
+    pub cni: CniChoice,
+    /// Who owns the uplink's addresses.
+    pub addresses: AddressesChoice,
+    /// Who runs Open vSwitch.
+    pub ovs: OvsRunner,
+}
+
+/// `modules`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModulesChoice {
+    /// The out-of-tree set of the payload.
+    Payload,
+    /// The kernel's own set, or the user's where the user had one.
+    InTree,
+    /// As they are.
+    Leave,
+}
+
+/// `cni`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CniChoice {
+    /// At least the payload's version.
+    Payload,
+    /// As they are.
+    Leave,
+}
+
+/// `addresses`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressesChoice {
+    /// On the bridge's internal port, the uplink being a port of the bridge.
+    Bridge,
+    /// On the uplink, in no datapath.
+    Uplink,
+    /// As they are.
+    Leave,
+}
+
+/// `ovs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OvsRunner {
+    /// The distribution's units or `ovs-ctl`.
+    Host,
+    /// Nobody.
+    None,
+}
+
+/// `[switch]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switch {
+    /// When a new module set becomes the loaded one.
+    pub activate: Activate,
+}
+
+/// `activate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activate {
+    /// With the next boot.
+    Reboot,
+    /// Now: unload and load.
+    Live,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            cni_bin: "/opt/cni/bin".into(),
+            cni_conf: "/etc/cni/net.d".into(),
+            modules: "/lib/modules".into(),
+            depmod: "/etc/depmod.d".into(),
+        }
+    }
+}

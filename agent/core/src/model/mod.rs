@@ -1,0 +1,23 @@
+//! What a host is: plain, ordered, serialisable data, one file per noun.
+//!
+//! [`Observed`] is the whole of it. `pointsman observe` prints it as JSON and
+//! `pointsman plan --observed FILE` reads it back, so a report from the field
+//! is a test case.
+
+mod cni;
+mod digest;
+mod file;
+mod host;
+mod modules;
+mod network;
+mod observed;
+mod ovs;
+
+pub use cni::*;
+pub use digest::*;
+pub use file::*;
+pub use host::*;
+pub use modules::*;
+pub use network::*;
+pub use observed::*;
+pub use ovs::*;

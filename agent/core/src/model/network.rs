@@ -1,0 +1,160 @@
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// What netlink tells of one network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// By index.
+    pub links: Vec<Link>,
+    /// In the kernel's dump order: IPv4 oldest first, IPv6 newest first.
+    pub addresses: Vec<Address>,
+    /// Every table but `local`, both families, in dump order.
+    pub routes: Vec<Route>,
+    /// Both families, by priority.
+    pub rules: Vec<Rule>,
+    /// Entries that are usable or permanent.
+    pub neighbours: Vec<Neighbour>,
+    /// `net.ipv4.conf.all.rp_filter`; the kernel uses the larger of this and the link's.
+    pub rp_filter_all: u8,
+}
+
+/// A network device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Unique in its namespace while the device lives.
+    pub index: u32,
+    /// At most 15 bytes.
+    pub name: String,
+    /// `IFLA_INFO_KIND`: `veth`, `openvswitch`, …; none for a plain NIC.
+    pub kind: Option<String>,
+    /// `aa:bb:cc:dd:ee:ff`.
+    pub mac: Option<String>,
+    /// Bytes.
+    pub mtu: u32,
+    /// `IFF_UP`.
+    pub up: bool,
+    /// Name of the device that this one is a port of: `ovs-system` for a port of the kernel datapath.
+    pub master: Option<String>,
+    /// `net.ipv4.conf.LINK.rp_filter`.
+    pub rp_filter: Option<u8>,
+}
+
+/// An address of a link, as the kernel would have to be told it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Name of the link.
+    pub link: String,
+    /// `IFA_LOCAL`.
+    pub ip: IpAddr,
+    /// Bits.
+    pub prefix_len: u8,
+    /// The other end of a point-to-point address.
+    pub peer: Option<IpAddr>,
+    /// IPv4 only.
+    pub broadcast: Option<IpAddr>,
+    /// IPv4 only; starts with the link's name.
+    pub label: Option<String>,
+    /// `RT_SCOPE_*`: 0 global, 253 link, 254 host.
+    pub scope: u8,
+    /// `IFA_F_*`.
+    pub flags: u32,
+    /// Seconds; `u32::MAX` is for ever.
+    pub valid_lft: u32,
+    /// Seconds; `u32::MAX` is for ever.
+    pub preferred_lft: u32,
+    /// `IFAPROT_*`, 0 where the kernel tells none.
+    pub protocol: u8,
+    /// Metric of the connected route; none where the kernel's default holds.
+    pub metric: Option<u32>,
+}
+
+/// A route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// `RT_TABLE_MAIN` is 254.
+    pub table: u32,
+    /// The destination's network.
+    pub destination: IpAddr,
+    /// The destination's bits; 0 for the default route.
+    pub prefix_len: u8,
+    /// `RTN_*`: 1 unicast.
+    pub kind: u8,
+    /// `RTPROT_*`: 2 kernel, 3 boot, 4 static.
+    pub protocol: u8,
+    /// `RT_SCOPE_*`.
+    pub scope: u8,
+    /// Type of service, IPv4.
+    pub tos: u8,
+    /// `RTA_PRIORITY`.
+    pub metric: Option<u32>,
+    /// `RTA_PREFSRC`.
+    pub prefsrc: Option<IpAddr>,
+    /// Of a route with one hop.
+    pub gateway: Option<IpAddr>,
+    /// Of a route with one hop.
+    pub link: Option<String>,
+    /// `RTNH_F_*` that a person sets: 4 onlink. State flags (dead, linkdown, offload) are left out.
+    pub flags: u32,
+    /// Legs of a multipath route.
+    pub hops: Vec<Hop>,
+    /// Attributes carried verbatim (metrics, encapsulation, expiry …): number and value in hexadecimal.
+    pub attributes: Vec<Attribute>,
+}
+
+/// One leg of a multipath route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hop {
+    /// Next router.
+    pub gateway: Option<IpAddr>,
+    /// Name of the link.
+    pub link: String,
+    /// Weight minus one, as in `rtnh_hops`.
+    pub hops: u8,
+    /// `RTNH_F_ONLINK`.
+    pub flags: u8,
+    /// Attributes carried verbatim.
+    pub attributes: Vec<Attribute>,
+}
+
+/// A netlink attribute that nobody here interprets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attribute {
+    /// Number in its family.
+    pub kind: u16,
+    /// Value in hexadecimal digits.
+    pub value: String,
+}
+
+/// A policy rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// 4 or 6.
+    pub family: u8,
+    /// Smaller is asked first.
+    pub priority: u32,
+    /// Table to look up, where the rule names one.
+    pub table: Option<u32>,
+    /// `FRA_PROTOCOL`; says whose the rule is.
+    pub protocol: u8,
+    /// Name of the link a packet came in by.
+    pub iif: Option<String>,
+    /// Name of the link a packet is bound to.
+    pub oif: Option<String>,
+    /// Everything else, verbatim.
+    pub attributes: Vec<Attribute>,
+}
+
+/// A neighbour entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Name of the link.
+    pub link: String,
+    /// Whose.
+    pub ip: IpAddr,
+    /// `aa:bb:cc:dd:ee:ff`; none for a proxy entry.
+    pub mac: Option<String>,
+    /// `NUD_PERMANENT`.
+    pub permanent: bool,
+    /// `NTF_PROXY`.
+    pub proxy: bool,
+}

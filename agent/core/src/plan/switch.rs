@@ -1,0 +1,1 @@
+//! The whole switch: one profile to another.

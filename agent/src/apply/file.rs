@@ -1,0 +1,128 @@
+//! Files: each step whole or not at all, and each checked by digest before and after.
+
+use super::{Applied, Executor};
+use crate::disk::{self, DiskError};
+use pointsman_core::error::Reasoned;
+use pointsman_core::model::{Digest, FileState};
+use pointsman_core::plan::file::{Source, Step};
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use thiserror::Error;
+
+/// Larger files are not ours: modules and CNI binaries stay far below.
+const LIMIT: u64 = 256 << 20;
+
+#[derive(Debug, Error)]
+enum FileError {
+    #[error("{path} holds {found} where {expected} was expected; it was left as it is")]
+    Unexpected { path: String, expected: String, found: String },
+    #[error("{operation} {path}")]
+    Failed {
+        operation: &'static str,
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Reasoned for FileError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Unexpected { .. } => "ContentMismatch",
+            Self::Failed { .. } => "FileOperationFailed",
+        }
+    }
+
+    fn is_transient(&self) -> bool {
+        false
+    }
+}
+
+fn boxed<E: Reasoned>(error: E) -> Box<dyn Reasoned> {
+    Box::new(error)
+}
+
+impl Executor {
+    pub(super) fn apply_file(&self, step: &Step) -> Applied {
+        match step {
+            Step::Keep { path, sha256 } => {
+                let contents = self.root.read(path, LIMIT).map_err(boxed)?;
+                expect(path, &contents, *sha256)?;
+                self.keep(&contents, *sha256).map_err(boxed)
+            }
+            Step::Write { path, mode, source, sha256 } => {
+                let contents = self.contents(source, *sha256).map_err(boxed)?;
+                expect(path, &contents, *sha256)?;
+                self.root.write(path, *mode, &contents).map_err(boxed)
+            }
+            Step::MakeDirectory { path, mode } => self.make_directory(path, *mode),
+            Step::Remove { path, sha256 } => self.remove(path, *sha256),
+            Step::RemoveDirectory { path } => {
+                let at = self.root.locate(path).map_err(boxed)?;
+                fs::remove_dir(&at).map_err(failed("remove the directory", path))?;
+                disk::sync_directory_of(&at).map_err(boxed)
+            }
+        }
+    }
+
+    fn keep(&self, contents: &[u8], sha256: Digest) -> Result<(), DiskError> {
+        let at = self.store.join(sha256.to_string());
+        if disk::state_of(&at)?.and_then(|state| state.sha256()) == Some(sha256) {
+            return Ok(());
+        }
+        disk::write_whole(&at, 0o600, contents)
+    }
+
+    /// The bytes that a [`Source`] stands for.
+    pub(super) fn contents(&self, source: &Source, sha256: Digest) -> Result<Vec<u8>, DiskError> {
+        let below = |directory: &Path, path: &str| {
+            disk::HostRoot::new(directory).read(&format!("/{path}"), LIMIT)
+        };
+        match source {
+            Source::Payload(path) => below(&self.payload, path),
+            Source::Store => below(&self.store, &sha256.to_string()),
+            Source::Inline(text) => Ok(text.clone().into_bytes()),
+        }
+    }
+
+    fn make_directory(&self, path: &str, mode: u32) -> Applied {
+        let at = self.root.locate(path).map_err(boxed)?;
+        if at.is_dir() {
+            return Ok(());
+        }
+        fs::DirBuilder::new().mode(mode).create(&at).map_err(failed("make the directory", path))?;
+        disk::sync_directory_of(&at).map_err(boxed)
+    }
+
+    fn remove(&self, path: &str, sha256: Option<Digest>) -> Applied {
+        let at = self.root.locate(path).map_err(boxed)?;
+        match disk::state_of(&at).map_err(boxed)? {
+            None => return Ok(()),
+            Some(FileState::Regular { sha256: found, .. }) if Some(found) == sha256 => {}
+            Some(FileState::Symlink { .. }) if sha256.is_none() => {}
+            Some(found) => {
+                let expected = sha256.map_or("a symbolic link".into(), |d| d.to_string());
+                let found = format!("{found:?}");
+                return Err(boxed(FileError::Unexpected { path: path.into(), expected, found }));
+            }
+        }
+        fs::remove_file(&at).map_err(failed("remove", path))?;
+        disk::sync_directory_of(&at).map_err(boxed)
+    }
+}
+
+fn failed(operation: &'static str, path: &str) -> impl FnOnce(io::Error) -> Box<dyn Reasoned> {
+    let path = path.to_owned();
+    move |source| boxed(FileError::Failed { operation, path, source })
+}
+
+fn expect(path: &str, contents: &[u8], sha256: Digest) -> Applied {
+    let found = Digest::of(contents);
+    if found == sha256 {
+        return Ok(());
+    }
+    let (expected, found) = (sha256.to_string(), found.to_string());
+    Err(boxed(FileError::Unexpected { path: path.into(), expected, found }))
+}

@@ -1,0 +1,73 @@
+//! One function per step. Decides nothing: a step says all.
+
+mod file;
+
+use crate::disk::HostRoot;
+use crate::host_command::HostTools;
+use pointsman_core::error::Reasoned;
+use pointsman_core::plan::Step;
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+
+/// What steps are carried out on.
+#[derive(Clone, Debug)]
+pub struct Executor {
+    /// The host's files.
+    pub root: HostRoot,
+    /// The host's tools.
+    pub tools: HostTools,
+    /// The payload directory, as this process sees it.
+    pub payload: PathBuf,
+    /// Contents of replaced files, by digest; as this process sees it.
+    pub store: PathBuf,
+    /// The socket of ovsdb-server, as this process sees it.
+    pub ovsdb: PathBuf,
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub struct ApplyError {
+    /// The step in plain words.
+    pub step: String,
+    /// What failed.
+    pub source: Box<dyn Reasoned>,
+}
+
+impl fmt::Display for ApplyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "could not {}", self.step)
+    }
+}
+
+impl Error for ApplyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+impl Reasoned for ApplyError {
+    fn reason(&self) -> &'static str {
+        self.source.reason()
+    }
+
+    fn is_transient(&self) -> bool {
+        self.source.is_transient()
+    }
+}
+
+/// The result of one step's function.
+type Applied = Result<(), Box<dyn Reasoned>>;
+
+impl Executor {
+    /// Carries out one step.
+    pub fn apply(&self, step: &Step) -> Result<(), ApplyError> {
+        let applied = match step {
+            Step::File(step) => self.apply_file(step),
+            Step::Handover(_) | Step::Ovs(_) => Ok(()),
+            Step::Modules(step) => match *step {},
+            Step::Cni(step) => match *step {},
+        };
+        applied.map_err(|source| ApplyError { step: step.to_string(), source })
+    }
+}

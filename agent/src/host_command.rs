@@ -1,0 +1,195 @@
+//! The host's own tools: run in the host's namespaces, with a timeout, never the image's copies.
+
+use crate::disk::HostRoot;
+use pointsman_core::error::Reasoned;
+use std::io::{self, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// Where host tools find the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostTools {
+    /// This process is in the host's mount namespace: run them as they are.
+    Here,
+    /// In a pod with `hostPID`: enter the mount namespace of process 1 first.
+    OfInit,
+    /// A scratch tree, not a running system: tools get its path by their own
+    /// option (`depmod -b`), and nothing that touches the kernel may run.
+    Scratch,
+}
+
+/// A tool that could not be run or did not succeed.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// Not started.
+    #[error("run `{command}`")]
+    Start {
+        /// With its arguments.
+        command: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Ended by another status than 0.
+    #[error("`{command}` ended with {status}: {output}")]
+    Failed {
+        /// With its arguments.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it printed to standard error, the last kibibyte of it.
+        output: String,
+    },
+    /// Killed because it took too long.
+    #[error("`{command}` did not end within {} s and was killed", limit.as_secs())]
+    TimedOut {
+        /// With its arguments.
+        command: String,
+        /// How long it had.
+        limit: Duration,
+    },
+}
+
+impl Reasoned for CommandError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Start { .. } => "HostToolMissing",
+            Self::Failed { .. } => "HostToolFailed",
+            Self::TimedOut { .. } => "HostToolTimedOut",
+        }
+    }
+
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::TimedOut { .. })
+    }
+}
+
+/// What a tool printed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Standard output, as text.
+    pub stdout: String,
+    /// Standard error, as text.
+    pub stderr: String,
+}
+
+impl HostTools {
+    /// How tools are run for a root, seen from a process that may be in a pod.
+    pub fn for_root(root: &HostRoot, in_pod: bool) -> Self {
+        match (root.is_slash(), in_pod) {
+            (true, _) => Self::Here,
+            (false, true) => Self::OfInit,
+            (false, false) => Self::Scratch,
+        }
+    }
+
+    /// Runs a tool to its end; any end but success is an error.
+    pub fn run(&self, argv: &[&str], limit: Duration) -> Result<Output, CommandError> {
+        let output = self.run_unchecked(argv, limit)?;
+        if output.status.success() {
+            return Ok(output);
+        }
+        let skip = output.stderr.chars().count().saturating_sub(1024);
+        let tail: String = output.stderr.trim_end().chars().skip(skip).collect();
+        Err(CommandError::Failed { command: argv.join(" "), status: output.status, output: tail })
+    }
+
+    /// Runs a tool to its end and leaves the judgement to the caller.
+    pub fn run_unchecked(&self, argv: &[&str], limit: Duration) -> Result<Output, CommandError> {
+        self.run_with(argv, &[], limit)
+    }
+
+    /// [`Self::run_unchecked`] with variables added to the environment.
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts a process")]
+    pub fn run_with(
+        &self,
+        argv: &[&str],
+        environment: &[(&str, &str)],
+        limit: Duration,
+    ) -> Result<Output, CommandError> {
+        let start = |source| CommandError::Start { command: argv.join(" "), source };
+        let mut words: Vec<&str> = Vec::new();
+        if *self == Self::OfInit {
+            words.extend(["/proc/self/exe", "enter-host"]);
+        }
+        words.extend(argv);
+        let (program, arguments) =
+            words.split_first().ok_or_else(|| start(io::Error::other("no program named")))?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("LC_ALL", "C")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(start)?;
+        let stdout = drain(child.stdout.take());
+        let stderr = drain(child.stderr.take());
+        let Some(status) = wait(&mut child, limit).map_err(start)? else {
+            return Err(CommandError::TimedOut { command: argv.join(" "), limit });
+        };
+        Ok(Output {
+            status,
+            stdout: stdout.join().unwrap_or_default(),
+            stderr: stderr.join().unwrap_or_default(),
+        })
+    }
+}
+
+fn drain(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        if let Some(pipe) = pipe {
+            // an unreadable pipe means less to tell, not another outcome
+            drop(pipe.take(1 << 20).read_to_end(&mut bytes));
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// None where the child had to be killed.
+fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if start.elapsed() >= limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pointsman_core::error::chain;
+
+    #[test]
+    fn a_tool_is_run_and_judged() {
+        let limit = Duration::from_secs(10);
+        let output = HostTools::Here.run(&["sh", "-c", "echo a"], limit).unwrap();
+        assert_eq!(output.stdout, "a\n");
+        let error = HostTools::Here.run(&["sh", "-c", "echo why >&2; exit 3"], limit).unwrap_err();
+        assert!(chain(&error).contains("exit status: 3: why"), "{error}");
+        let error = HostTools::Here.run(&["/no/such/tool"], limit).unwrap_err();
+        assert_eq!(error.reason(), "HostToolMissing");
+    }
+
+    #[test]
+    fn a_tool_that_hangs_is_killed() {
+        let error = HostTools::Here.run(&["sleep", "100"], Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.reason(), "HostToolTimedOut");
+    }
+}

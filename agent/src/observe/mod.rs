@@ -1,0 +1,1 @@
+//! Reads what the host is; changes nothing.

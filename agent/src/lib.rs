@@ -1,11 +1,16 @@
 //! The shell around `pointsman-core`: everything that touches a host.
 //!
-//! Each layer has one file per noun: `observe` reads, `apply` changes, `netlink`,
-//! `ovsdb` and `node` are the only places that speak their protocols.
+//! Each layer has one file per noun: [`observe`] reads, [`apply`] changes;
+//! [`netlink`], [`ovsdb`] and `node` are the only places that speak their
+//! protocols. [`transaction`] is the only caller of both layers.
 
 pub mod apply;
+pub mod cli;
 pub mod disk;
 pub mod host_command;
+pub mod journal;
 pub mod netlink;
 pub mod observe;
 pub mod ovsdb;
+pub mod telemetry;
+pub mod transaction;

@@ -21,7 +21,9 @@
 pub mod checkpoint;
 pub mod config;
 pub mod error;
+pub mod goal;
 pub mod model;
 pub mod payload;
+pub mod phase;
 pub mod plan;
 pub mod report;

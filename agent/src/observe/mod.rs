@@ -1,1 +1,53 @@
 //! Reads what the host is; changes nothing.
+
+use crate::apply::Executor;
+use pointsman_core::config::Settings;
+use pointsman_core::error::Reasoned;
+use pointsman_core::model::{Host, OBSERVED_SCHEMA, Observed};
+use std::error::Error;
+use std::fmt;
+
+/// A part of the host that could not be read.
+#[derive(Debug)]
+pub struct ObserveError {
+    noun: &'static str,
+    source: Box<dyn Reasoned>,
+}
+
+impl fmt::Display for ObserveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "read {}", self.noun)
+    }
+}
+
+impl Error for ObserveError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+impl Reasoned for ObserveError {
+    fn reason(&self) -> &'static str {
+        self.source.reason()
+    }
+
+    fn is_transient(&self) -> bool {
+        self.source.is_transient()
+    }
+}
+
+fn of<E: Reasoned>(noun: &'static str) -> impl FnOnce(E) -> ObserveError {
+    move |source| ObserveError { noun, source: Box::new(source) }
+}
+
+/// The machine alone.
+pub fn host(executor: &Executor) -> Result<Host, ObserveError> {
+    let _ = executor;
+    Ok(Host::default())
+}
+
+/// Everything.
+pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, ObserveError> {
+    let _ = settings;
+    Ok(Observed { schema: OBSERVED_SCHEMA, host: host(executor)?, ..Observed::default() })
+}

@@ -1,11 +1,22 @@
+use crate::model::Digest;
+use crate::payload::Manifest;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Where the payload is unless told otherwise, as the agent sees it.
+pub const PAYLOAD: &str = "/payload";
+/// NCP's bridge.
+pub const BRIDGE: &str = "br-int";
+/// The distributions' socket of ovsdb-server.
+pub const OVSDB: &str = "unix:/var/run/openvswitch/db.sock";
 
 /// Everything that a person configures, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Of the node, when no annotation asks for another.
     pub default_profile: Option<String>,
+    /// The directory that the image brings, as the agent sees it.
+    pub payload: String,
     /// The node's network.
     pub node: Node,
     /// Where the host keeps its files.
@@ -121,6 +132,36 @@ impl Default for Paths {
             cni_conf: "/etc/cni/net.d".into(),
             modules: "/lib/modules".into(),
             depmod: "/etc/depmod.d".into(),
+        }
+    }
+}
+
+impl Node {
+    /// The path of [`Self::ovsdb`]; none where it is no absolute Unix socket.
+    pub fn ovsdb_path(&self) -> Option<&str> {
+        self.ovsdb.strip_prefix("unix:").filter(|path| path.starts_with('/'))
+    }
+}
+
+impl Profile {
+    /// What `name@sha256:…` pins: the profile and the payload's manifest, the same on every node.
+    pub fn digest(&self, payload: Option<&Manifest>) -> Digest {
+        // maps are ordered and fields keep their order, so equal content is equal text
+        let text = serde_json::to_vec(&(self, payload)).unwrap_or_default();
+        Digest::of(&text)
+    }
+}
+
+impl Settings {
+    /// For a chore without a configuration file: no profiles, every path where it usually is.
+    pub fn bare(node: Node) -> Self {
+        Self {
+            default_profile: None,
+            payload: PAYLOAD.into(),
+            node,
+            paths: Paths::default(),
+            switch: Switch { activate: Activate::Reboot },
+            profiles: BTreeMap::new(),
         }
     }
 }

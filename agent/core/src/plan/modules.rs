@@ -56,3 +56,8 @@ pub fn plan_modules(
 pub fn simulate(_observed: &mut Observed, step: &Step) {
     match *step {}
 }
+
+/// Stub.
+pub fn touches_memory(_step: &crate::plan::Step) -> bool {
+    false
+}

@@ -99,3 +99,13 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
     // filled by the planner of the same name
     let _ = (observed, step);
 }
+
+/// Stub.
+pub fn stop_and_free(_observed: &Observed) -> Vec<crate::plan::Step> {
+    Vec::new()
+}
+
+/// Stub.
+pub fn start(_observed: &Observed) -> Vec<crate::plan::Step> {
+    Vec::new()
+}

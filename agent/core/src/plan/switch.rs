@@ -1,1 +1,243 @@
-//! The whole switch: one profile to another.
+//! The whole switch: bridge → uplink, stop Open vSwitch, exchange and load the modules,
+//! start Open vSwitch, uplink → bridge, CNI files. Each part only where it is needed.
+//!
+//! The parts are planned one after another, each on what the observation would be
+//! after the parts before it; so the whole plan is known, and can be refused,
+//! before its first step.
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{
+    Activate, AddressesChoice, CniChoice, ModulesChoice, OvsRunner, Profile, Settings,
+};
+use crate::model::Observed;
+use crate::plan::handover::{self, Owner};
+use crate::plan::{Plan, Refusal, Step, cni, modules, ovs, simulate};
+
+/// What each noun is to become.
+struct Target {
+    modules: Option<modules::Target>,
+    cni: Option<cni::Target>,
+    /// None: whoever owns the addresses keeps them.
+    owner: Option<Owner>,
+    delete_bridge: bool,
+    activate: Activate,
+    /// Whether the daemons may be stopped and are to run at the end.
+    daemons: Daemons,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Daemons {
+    /// Ours to stop; to be running at the end.
+    Run,
+    /// Ours to stop; to be at rest at the end.
+    Rest,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// A plan in the making, and what it would lead to.
+struct Draft<'a> {
+    settings: &'a Settings,
+    way_back: Option<&'a Checkpoint>,
+    now: Observed,
+    plan: Plan,
+}
+
+/// The steps from what is to a profile.
+pub fn plan_switch(
+    settings: &Settings,
+    profile: &Profile,
+    observed: &Observed,
+    way_back: Option<&Checkpoint>,
+) -> Result<Plan, Refusal> {
+    let target = Target {
+        modules: match profile.modules {
+            ModulesChoice::Payload => Some(modules::Target::Payload),
+            ModulesChoice::InTree => Some(modules::Target::InTree),
+            ModulesChoice::Leave => None,
+        },
+        cni: match profile.cni {
+            CniChoice::Payload => Some(cni::Target::Payload),
+            CniChoice::Leave => None,
+        },
+        owner: match profile.addresses {
+            AddressesChoice::Bridge => Some(Owner::Bridge),
+            AddressesChoice::Uplink => Some(Owner::Uplink),
+            AddressesChoice::Leave => None,
+        },
+        delete_bridge: false,
+        activate: settings.switch.activate,
+        daemons: match profile.ovs {
+            OvsRunner::Host => Daemons::Run,
+            OvsRunner::None => Daemons::Foreign,
+        },
+    };
+    plan_target(settings, &target, observed, way_back)
+}
+
+/// The steps back to a checkpoint.
+pub fn plan_back(
+    settings: &Settings,
+    observed: &Observed,
+    checkpoint: &Checkpoint,
+) -> Result<Plan, Refusal> {
+    let before = &checkpoint.before;
+    let target = Target {
+        modules: Some(modules::Target::Before),
+        cni: Some(cni::Target::Before),
+        owner: owner(settings, before),
+        delete_bridge: made_the_bridge(settings, observed, checkpoint),
+        activate: settings.switch.activate,
+        daemons: if before.ovs.vswitchd { Daemons::Run } else { Daemons::Rest },
+    };
+    plan_target(settings, &target, observed, Some(checkpoint))
+}
+
+/// The steps back to a checkpoint, of the addresses alone.
+pub fn plan_addresses_back(
+    settings: &Settings,
+    observed: &Observed,
+    checkpoint: &Checkpoint,
+) -> Result<Plan, Refusal> {
+    let mut draft = Draft::new(settings, observed, Some(checkpoint));
+    let delete_bridge = made_the_bridge(settings, observed, checkpoint);
+    if let Some(owner) = owner(settings, &checkpoint.before) {
+        draft.hand_over(owner, delete_bridge)?;
+    }
+    Ok(draft.plan)
+}
+
+/// Who owns the node's addresses; nobody where neither link has a global one.
+pub fn owner(settings: &Settings, observed: &Observed) -> Option<Owner> {
+    let has =
+        |link: &str| observed.network.addresses.iter().any(|a| a.link == link && a.scope == 0);
+    if has(&settings.node.bridge) {
+        Some(Owner::Bridge)
+    } else if has(&settings.node.uplink) {
+        Some(Owner::Uplink)
+    } else {
+        None
+    }
+}
+
+/// Whether the bridge is there now and was not before.
+///
+/// While no database answers nobody can tell, and the bridge is left.
+fn made_the_bridge(settings: &Settings, now: &Observed, checkpoint: &Checkpoint) -> bool {
+    let before = &checkpoint.before.ovs;
+    let bridge = &settings.node.bridge;
+    before.database.is_some() && before.bridge(bridge).is_none() && now.ovs.bridge(bridge).is_some()
+}
+
+fn plan_target(
+    settings: &Settings,
+    target: &Target,
+    observed: &Observed,
+    way_back: Option<&Checkpoint>,
+) -> Result<Plan, Refusal> {
+    let mut draft = Draft::new(settings, observed, way_back);
+    let owner_at_end = target
+        .owner
+        .or_else(|| owner(settings, way_back.map_or(observed, |checkpoint| &checkpoint.before)));
+    if let Some(set) = target.modules {
+        if target.activate == Activate::Live && draft.would_reload(set)? {
+            draft.reload(set, target.daemons)?;
+        } else {
+            draft.modules(set, Activate::Reboot)?;
+        }
+    }
+    if target.daemons == Daemons::Run {
+        draft.push("Start Open vSwitch", ovs::start);
+    }
+    if let Some(owner) = owner_at_end {
+        draft.hand_over(owner, target.delete_bridge)?;
+    }
+    if target.daemons == Daemons::Rest {
+        draft.push("Stop Open vSwitch, as before", ovs::stop_and_free);
+    }
+    if let Some(files) = target.cni {
+        let want = cni::Want { target: files, paths: settings.paths.clone() };
+        let part = cni::plan_cni(&want, &draft.now, way_back)?;
+        draft.append(part);
+    }
+    Ok(draft.plan)
+}
+
+impl<'a> Draft<'a> {
+    fn new(settings: &'a Settings, observed: &Observed, way_back: Option<&'a Checkpoint>) -> Self {
+        Self { settings, way_back, now: observed.clone(), plan: Plan::default() }
+    }
+
+    fn append(&mut self, part: Plan) {
+        for step in part.steps() {
+            simulate(&mut self.now, step);
+        }
+        self.plan.stages.extend(part.stages);
+        for note in part.notes {
+            if !self.plan.notes.contains(&note) {
+                self.plan.notes.push(note);
+            }
+        }
+    }
+
+    fn push(&mut self, title: &str, steps: impl FnOnce(&Observed) -> Vec<Step>) {
+        let mut part = Plan::default();
+        part.push(title, steps(&self.now));
+        self.append(part);
+    }
+
+    fn hand_over(&mut self, to: Owner, delete_bridge: bool) -> Result<(), Refusal> {
+        let want = handover::Want {
+            uplink: self.settings.node.uplink.clone(),
+            bridge: self.settings.node.bridge.clone(),
+            to,
+            delete_bridge: delete_bridge && to == Owner::Uplink,
+        };
+        let part = handover::plan_handover(&want, &self.now, self.way_back)?;
+        self.append(part);
+        Ok(())
+    }
+
+    fn plan_modules(
+        &self,
+        now: &Observed,
+        target: modules::Target,
+        activate: Activate,
+    ) -> Result<Plan, Refusal> {
+        let kernel = now.host.kernel.clone();
+        let want = modules::Want { kernel, target, activate };
+        modules::plan_modules(&want, now, self.way_back, &self.settings.paths)
+    }
+
+    fn modules(&mut self, target: modules::Target, activate: Activate) -> Result<(), Refusal> {
+        let part = self.plan_modules(&self.now, target, activate)?;
+        self.append(part);
+        Ok(())
+    }
+
+    /// Whether the loaded modules are to be exchanged, asked of a host without datapaths.
+    fn would_reload(&self, target: modules::Target) -> Result<bool, Refusal> {
+        let mut free = self.now.clone();
+        for step in ovs::stop_and_free(&self.now) {
+            simulate(&mut free, &step);
+        }
+        let plan = self.plan_modules(&free, target, Activate::Live)?;
+        Ok(plan.steps().any(modules::touches_memory))
+    }
+
+    /// Addresses to the uplink, daemons and datapaths away, modules exchanged.
+    fn reload(&mut self, target: modules::Target, daemons: Daemons) -> Result<(), Refusal> {
+        let running = self.now.ovs.vswitchd || !self.now.ovs.datapaths.is_empty();
+        if daemons == Daemons::Foreign && running {
+            return Err(Refusal::new(
+                "OvsNotOurs",
+                "Open vSwitch is running and the profile says that somebody else runs it \
+                 (`ovs = \"none\"`), but exchanging the loaded modules needs it stopped; nothing \
+                 was changed; stop it first, set `ovs = \"host\"`, or set `activate = \"reboot\"`",
+            ));
+        }
+        self.hand_over(Owner::Uplink, false)?;
+        self.push("Stop Open vSwitch and free its module", ovs::stop_and_free);
+        self.modules(target, Activate::Live)
+    }
+}

@@ -1,0 +1,127 @@
+//! What a transaction is for. Written to the journal, so that whoever finds it can go on.
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{Activate, Profile, Settings};
+use crate::model::Observed;
+use crate::plan::handover::{self, Owner};
+use crate::plan::{Plan, Refusal, cni, modules, switch};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A target, and the planner that leads there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "goal")]
+pub enum Goal {
+    /// A whole profile.
+    Profile {
+        /// Of the profile.
+        name: String,
+        /// Its content when the transaction began: a later edit changes no running switch.
+        profile: Profile,
+    },
+    /// The addresses alone.
+    Handover {
+        /// Who is to own them.
+        to: Owner,
+        /// With [`Owner::Uplink`]: delete the bridge.
+        delete_bridge: bool,
+    },
+    /// The modules alone.
+    Modules {
+        /// Release of the kernel.
+        kernel: String,
+        /// Which set.
+        target: modules::Target,
+        /// When it becomes the loaded one.
+        activate: Activate,
+    },
+    /// The CNI files alone.
+    Cni,
+}
+
+impl Goal {
+    /// The steps from an observation to this goal.
+    ///
+    /// `way_back` is the checkpoint of the transaction that is under way, if one is.
+    pub fn plan(
+        &self,
+        settings: &Settings,
+        observed: &Observed,
+        way_back: Option<&Checkpoint>,
+    ) -> Result<Plan, Refusal> {
+        match self {
+            Self::Profile { profile, .. } => {
+                switch::plan_switch(settings, profile, observed, way_back)
+            }
+            Self::Handover { to, delete_bridge } => {
+                let want = handover::Want {
+                    uplink: settings.node.uplink.clone(),
+                    bridge: settings.node.bridge.clone(),
+                    to: *to,
+                    delete_bridge: *delete_bridge,
+                };
+                handover::plan_handover(&want, observed, way_back)
+            }
+            Self::Modules { kernel, target, activate } => {
+                let want =
+                    modules::Want { kernel: kernel.clone(), target: *target, activate: *activate };
+                modules::plan_modules(&want, observed, way_back, &settings.paths)
+            }
+            Self::Cni => {
+                let want =
+                    cni::Want { target: cni::Target::Payload, paths: settings.paths.clone() };
+                cni::plan_cni(&want, observed, way_back)
+            }
+        }
+    }
+
+    /// The steps back to where a transaction began.
+    pub fn plan_back(
+        &self,
+        settings: &Settings,
+        observed: &Observed,
+        checkpoint: &Checkpoint,
+    ) -> Result<Plan, Refusal> {
+        match self {
+            Self::Profile { .. } => switch::plan_back(settings, observed, checkpoint),
+            Self::Handover { .. } => switch::plan_addresses_back(settings, observed, checkpoint),
+            Self::Modules { kernel, activate, .. } => {
+                let want = modules::Want {
+                    kernel: kernel.clone(),
+                    target: modules::Target::Before,
+                    activate: *activate,
+                };
+                modules::plan_modules(&want, observed, Some(checkpoint), &settings.paths)
+            }
+            Self::Cni => {
+                let want = cni::Want { target: cni::Target::Before, paths: settings.paths.clone() };
+                cni::plan_cni(&want, observed, Some(checkpoint))
+            }
+        }
+    }
+
+    /// The steps to the safe harbour: addresses and routes on the uplink, the uplink in no datapath.
+    pub fn plan_harbour(
+        settings: &Settings,
+        observed: &Observed,
+        checkpoint: &Checkpoint,
+    ) -> Result<Plan, Refusal> {
+        let goal = Self::Handover { to: Owner::Uplink, delete_bridge: false };
+        goal.plan(settings, observed, Some(checkpoint))
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Profile { name, .. } => write!(f, "the profile {name}"),
+            Self::Handover { to: Owner::Bridge, .. } => f.write_str("addresses on the bridge"),
+            Self::Handover { to: Owner::Uplink, .. } => f.write_str("addresses on the uplink"),
+            Self::Modules { kernel, target: modules::Target::Payload, .. } => {
+                write!(f, "the payload's modules for {kernel}")
+            }
+            Self::Modules { kernel, .. } => write!(f, "the in-tree modules for {kernel}"),
+            Self::Cni => f.write_str("the payload's CNI files"),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! `plan` and `apply` of a profile or of one chore, and `restore`.
+
+use super::Exit;
+use super::options::{Options, Subject};
+use super::show::{self, UsageError};
+use crate::journal::Journal;
+use crate::observe;
+use crate::transaction::{Outcome, Progress, Site};
+use nix::sys::signal::{SigSet, Signal};
+use pointsman_core::config::{Activate, Settings};
+use pointsman_core::error::Reasoned;
+use pointsman_core::goal::Goal;
+use pointsman_core::model::Observed;
+use pointsman_core::phase::{End, Phase};
+use pointsman_core::plan::modules;
+
+type Result<T> = std::result::Result<T, Box<dyn Reasoned>>;
+
+pub(super) fn plan(options: &Options, subject: &Subject) -> Result<Exit> {
+    let settings = show::settings(options)?;
+    let executor = show::executor(options, &settings)?;
+    let observed = match &options.observed {
+        Some(file) => show::saved_observation(file)?,
+        None => observe::observe(&executor, &settings).map_err(show::boxed)?,
+    };
+    let goal = goal(options, subject, &settings, &observed)?;
+    let plan = match goal.plan(&settings, &observed, None) {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            show::refusal(options, &refusal);
+            return Ok(Exit::Refused);
+        }
+    };
+    if options.json {
+        println!("{}", show::json(&plan));
+    } else if plan.is_empty() {
+        print!("{plan}");
+        println!("nothing to do: {goal} is what the host has");
+    } else {
+        print!("{plan}");
+    }
+    Ok(if plan.is_empty() { Exit::Done } else { Exit::Pending })
+}
+
+pub(super) fn apply(options: &Options, subject: &Subject) -> Result<Exit> {
+    let settings = show::settings(options)?;
+    let executor = show::executor(options, &settings)?;
+    hold_signals()?;
+    let journal = Journal::open(&show::state_dir(options)).map_err(show::boxed)?;
+    let site = Site {
+        settings: &settings,
+        executor: &executor,
+        journal: &journal,
+        progress: &Teller { quiet: options.json },
+    };
+    if let Some((record, outcome)) = site.recover().map_err(show::boxed)? {
+        eprintln!("an unfinished transaction was found ({}): {:?}", record.goal, outcome.end);
+        if outcome.end == End::Degraded {
+            return Ok(tell(options, &outcome));
+        }
+    }
+    let goal = match subject {
+        // needs no look at the host first
+        Subject::Profile | Subject::Handover | Subject::Cni => {
+            goal(options, subject, &settings, &Observed::default())?
+        }
+        Subject::Modules => {
+            let host = observe::host(&executor).map_err(show::boxed)?;
+            let observed = Observed { host, ..Observed::default() };
+            goal(options, subject, &settings, &observed)?
+        }
+    };
+    let outcome = site.carry_out(&goal, None).map_err(show::boxed)?;
+    Ok(tell(options, &outcome))
+}
+
+pub(super) fn restore(options: &Options) -> Result<Exit> {
+    let settings = show::settings(options)?;
+    let executor = show::executor(options, &settings)?;
+    hold_signals()?;
+    let journal = Journal::open(&show::state_dir(options)).map_err(show::boxed)?;
+    let site = Site {
+        settings: &settings,
+        executor: &executor,
+        journal: &journal,
+        progress: &Teller { quiet: options.json },
+    };
+    let Some(outcome) = site.restore().map_err(show::boxed)? else {
+        println!("nothing to do: this host has no journal");
+        return Ok(Exit::Done);
+    };
+    Ok(match tell(options, &outcome) {
+        Exit::RolledBack => Exit::Done,
+        other => other,
+    })
+}
+
+fn goal(
+    options: &Options,
+    subject: &Subject,
+    settings: &Settings,
+    observed: &Observed,
+) -> Result<Goal> {
+    let usage = |message: String| -> Box<dyn Reasoned> { Box::new(UsageError(message)) };
+    match subject {
+        Subject::Profile => {
+            let name =
+                options.profile.clone().or_else(|| settings.default_profile.clone()).ok_or_else(
+                    || usage("--profile is missing, and there is no default_profile".into()),
+                )?;
+            let Some(profile) = settings.profiles.get(&name) else {
+                let known: Vec<&str> = settings.profiles.keys().map(String::as_str).collect();
+                return Err(usage(format!(
+                    "the profile `{name}` is unknown; the configuration has: {}",
+                    known.join(", ")
+                )));
+            };
+            Ok(Goal::Profile { profile: profile.clone(), name })
+        }
+        Subject::Handover => Ok(Goal::Handover {
+            to: options.owner().map_err(usage)?,
+            delete_bridge: options.delete_bridge,
+        }),
+        Subject::Modules => {
+            let target: modules::Target = options.module_target().map_err(usage)?;
+            let kernel = options.kernel.clone().unwrap_or_else(|| observed.host.kernel.clone());
+            let activate: Activate = options.activate.unwrap_or(settings.switch.activate);
+            Ok(Goal::Modules { kernel, target, activate })
+        }
+        Subject::Cni => Ok(Goal::Cni),
+    }
+}
+
+/// A terminal that closes or an impatient Ctrl-C must not stop a handover half way:
+/// these signals wait until the transaction is over.
+fn hold_signals() -> Result<()> {
+    let mut held = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE] {
+        held.add(signal);
+    }
+    held.thread_block().map_err(|errno| -> Box<dyn Reasoned> {
+        Box::new(UsageError(format!("could not hold back signals: {errno}")))
+    })
+}
+
+struct Teller {
+    quiet: bool,
+}
+
+impl Progress for Teller {
+    fn tell(&self, phase: Phase, words: &str) {
+        if !self.quiet {
+            eprintln!("{phase}: {words}");
+        }
+    }
+}
+
+fn tell(options: &Options, outcome: &Outcome) -> Exit {
+    let exit = match outcome.end {
+        End::Unchanged | End::Reached => Exit::Done,
+        End::Refused => Exit::Refused,
+        End::RolledBack => Exit::RolledBack,
+        End::Degraded => Exit::Degraded,
+    };
+    if options.json {
+        let text = serde_json::json!({
+            "end": outcome.end, "failure": outcome.failure, "notes": outcome.notes
+        });
+        println!("{text}");
+        return exit;
+    }
+    for note in &outcome.notes {
+        println!("note: {note}");
+    }
+    match (&outcome.end, &outcome.failure) {
+        (End::Unchanged, _) => println!("nothing to do"),
+        (End::Reached, _) => println!("done, and verified by a second look"),
+        (end, Some(failure)) => println!("{end:?}: {}: {}", failure.reason, failure.message),
+        (end, None) => println!("{end:?}"),
+    }
+    exit
+}

@@ -1,0 +1,54 @@
+//! `enter-host`: joins the mount namespace of process 1 and becomes the named tool.
+//!
+//! Not for people: [`crate::host_command`] runs host tools through it when the agent
+//! lives in a pod, because a tool wants the host's own libraries and configuration.
+
+use nix::sched::{CloneFlags, setns};
+use pointsman_core::error::Reasoned;
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+#[error("{operation} to run `{command}` in the host's mount namespace")]
+struct EnterError {
+    operation: &'static str,
+    command: String,
+    #[source]
+    source: io::Error,
+}
+
+impl Reasoned for EnterError {
+    fn reason(&self) -> &'static str {
+        "HostToolMissing"
+    }
+
+    fn is_transient(&self) -> bool {
+        false
+    }
+}
+
+/// Returns only when it failed.
+pub(super) fn enter(argv: &[OsString]) -> Box<dyn Reasoned> {
+    let command = argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
+    match try_enter(argv) {
+        Ok(never) => match never {},
+        Err((operation, source)) => Box::new(EnterError { operation, command, source }),
+    }
+}
+
+fn try_enter(argv: &[OsString]) -> Result<std::convert::Infallible, (&'static str, io::Error)> {
+    let namespace = File::open("/proc/1/ns/mnt")
+        .map_err(|error| ("open /proc/1/ns/mnt (does the pod have hostPID?)", error))?;
+    setns(namespace, CloneFlags::CLONE_NEWNS).map_err(|errno| ("enter", errno.into()))?;
+    std::env::set_current_dir("/").map_err(|error| ("change to /", error))?;
+    let words: Vec<CString> = argv
+        .iter()
+        .map(|word| CString::new(word.clone().into_vec()))
+        .collect::<Result<_, _>>()
+        .map_err(|error| ("read the arguments", error.into()))?;
+    let program = words.first().ok_or(("read the arguments", io::Error::other("none given")))?;
+    nix::unistd::execvp(program, &words).map_err(|errno| ("start the program", errno.into()))
+}

@@ -1,0 +1,286 @@
+//! The write-ahead record of a transaction, and the lock that makes it the only one.
+//!
+//! One file, `journal.json` in the state directory, holds the transaction that is
+//! open or was last: its goal, the whole checkpoint, its phase. It is on disk
+//! before the first step and is never removed, only replaced by the next one.
+
+use crate::disk::{self, DiskError, HostRoot};
+use nix::fcntl::{Flock, FlockArg};
+use pointsman_core::checkpoint::Checkpoint;
+use pointsman_core::config::Settings;
+use pointsman_core::error::Reasoned;
+use pointsman_core::goal::Goal;
+use pointsman_core::phase::Phase;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// The version of [`Record`]'s written form that this code writes.
+pub const JOURNAL_SCHEMA: u32 = 1;
+
+/// Larger journals are not ours: ten thousand routes stay far below.
+const LIMIT: u64 = 256 << 20;
+
+/// One transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`JOURNAL_SCHEMA`] of the writer.
+    pub schema: u32,
+    /// What it is for.
+    pub goal: Goal,
+    /// The settings it began with: a later edit changes no running transaction.
+    pub settings: Settings,
+    /// The request that it answers, verbatim; none when a person started it by hand.
+    pub request: Option<String>,
+    /// The way back.
+    pub checkpoint: Checkpoint,
+    /// Where it is.
+    pub phase: Phase,
+    /// Why it did not reach its goal.
+    pub failure: Option<Failure>,
+}
+
+/// Why a transaction did not reach its goal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A stable `CamelCase` word.
+    pub reason: String,
+    /// Plain words.
+    pub message: String,
+}
+
+impl Record {
+    /// Whether somebody has to finish it or take it back.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Ended(_))
+    }
+}
+
+/// A journal that cannot be kept.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// Another process is at work.
+    #[error(
+        "another pointsman ({holder}) is at work on this host; nothing was changed; wait until it ends"
+    )]
+    Locked {
+        /// `pid N`, as that process wrote it.
+        holder: String,
+    },
+    /// A file could not be read or written.
+    #[error("keep the journal in {}", path.display())]
+    Disk {
+        /// The state directory or a file in it.
+        path: PathBuf,
+        /// What failed.
+        #[source]
+        source: DiskError,
+    },
+    /// A file could not be opened.
+    #[error("open {}", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The journal is there and cannot be understood: a person has to look.
+    #[error("the journal {} cannot be read; nothing was changed; restore it or, when the node is as it should be, move it away", path.display())]
+    Garbled {
+        /// Which.
+        path: PathBuf,
+        /// Where.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Written by a newer version.
+    #[error("the journal {} has the version {found}, this pointsman reads {JOURNAL_SCHEMA}; nothing was changed; run the newer version", path.display())]
+    Newer {
+        /// Which.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+}
+
+impl Reasoned for JournalError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Locked { .. } => "AnotherAgentAtWork",
+            Self::Disk { source, .. } => source.reason(),
+            Self::Open { .. } => "StateDirUnusable",
+            Self::Garbled { .. } | Self::Newer { .. } => "JournalUnreadable",
+        }
+    }
+
+    fn is_transient(&self) -> bool {
+        matches!(self, Self::Locked { .. })
+    }
+}
+
+/// The state directory, locked for this process.
+#[derive(Debug)]
+pub struct Journal {
+    directory: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Journal {
+    /// Makes the directory where needed and takes its lock, without waiting.
+    pub fn open(directory: &Path) -> Result<Self, JournalError> {
+        let at = |source| JournalError::Open { path: directory.to_owned(), source };
+        for path in [directory, &directory.join("store")] {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at)?;
+        }
+        let path = directory.join("lock");
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|source| JournalError::Open { path: path.clone(), source })?;
+        let lock =
+            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| {
+                if errno == nix::errno::Errno::EWOULDBLOCK {
+                    JournalError::Locked { holder: holder(file) }
+                } else {
+                    JournalError::Open { path: path.clone(), source: errno.into() }
+                }
+            })?;
+        sign(&lock).map_err(|source| JournalError::Open { path, source })?;
+        Ok(Self { directory: directory.to_owned(), _lock: lock })
+    }
+
+    /// The open or last transaction; none on a host that never had one.
+    pub fn read(&self) -> Result<Option<Record>, JournalError> {
+        read(&self.directory)
+    }
+
+    /// Replaces the record, on disk before this returns.
+    pub fn write(&self, record: &Record) -> Result<(), JournalError> {
+        let path = self.directory.join("journal.json");
+        let text = serde_json::to_vec(record)
+            .map_err(|source| JournalError::Garbled { path: path.clone(), source })?;
+        disk::write_whole(&path, 0o600, &text).map_err(|source| JournalError::Disk { path, source })
+    }
+
+    /// Starts the list of a transaction's steps anew.
+    pub fn begin_progress(&self) {
+        self.progress(true, "");
+    }
+
+    /// Notes that a step begins. For the person who reads it: nothing depends on it.
+    pub fn note_step(&self, number: usize, words: &str) {
+        self.progress(false, &format!("{number} {words}\n"));
+    }
+
+    fn progress(&self, anew: bool, line: &str) {
+        let path = self.directory.join("progress");
+        let mut options = OpenOptions::new();
+        options.create(true).mode(0o600);
+        if anew {
+            options.write(true).truncate(true);
+        } else {
+            options.append(true);
+        }
+        let noted = options.open(&path).and_then(|mut file| file.write_all(line.as_bytes()));
+        if let Err(error) = noted {
+            tracing::warn!(%error, path = %path.display(), "could not note the step");
+        }
+    }
+
+    /// Where contents of replaced files are kept.
+    pub fn store(&self) -> PathBuf {
+        self.directory.join("store")
+    }
+
+    /// A small file of the state directory, as JSON; none where it is absent.
+    pub fn read_note<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let bytes = HostRoot::new(&self.directory).read(&format!("/{name}"), LIMIT).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Replaces a small file of the state directory.
+    pub fn write_note<T: Serialize>(&self, name: &str, value: &T) -> Result<(), JournalError> {
+        let path = self.directory.join(name);
+        let text = serde_json::to_vec(value)
+            .map_err(|source| JournalError::Garbled { path: path.clone(), source })?;
+        disk::write_whole(&path, 0o600, &text).map_err(|source| JournalError::Disk { path, source })
+    }
+}
+
+/// The open or last transaction, read without the lock: for `status`.
+pub fn read(directory: &Path) -> Result<Option<Record>, JournalError> {
+    let path = directory.join("journal.json");
+    let bytes = match HostRoot::new(directory).read("/journal.json", LIMIT) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(source) => return Err(JournalError::Disk { path, source }),
+    };
+    let garbled = |source| JournalError::Garbled { path: path.clone(), source };
+    let Version { schema } = serde_json::from_slice(&bytes).map_err(garbled)?;
+    if schema > JOURNAL_SCHEMA {
+        return Err(JournalError::Newer { path, found: schema });
+    }
+    serde_json::from_slice(&bytes).map_err(garbled).map(Some)
+}
+
+/// Tells whoever finds the lock taken by whom.
+fn sign(mut lock: &File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    write!(lock, "pid {}", std::process::id())
+}
+
+/// What every version of a record begins with.
+#[derive(Deserialize)]
+struct Version {
+    schema: u32,
+}
+
+fn holder(mut file: File) -> String {
+    let mut text = String::new();
+    match file.read_to_string(&mut text) {
+        Ok(_) if !text.is_empty() => text,
+        Ok(_) | Err(_) => "of unknown pid".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pointsman_core::error::chain;
+
+    #[test]
+    fn only_one_process_holds_the_journal_and_the_other_is_told_who() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Journal::open(dir.path()).unwrap();
+        let error = Journal::open(dir.path()).unwrap_err();
+        assert_eq!(error.reason(), "AnotherAgentAtWork");
+        assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
+        drop(first);
+        assert!(Journal::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn a_garbled_or_newer_journal_is_an_error_that_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read(dir.path()).unwrap(), None);
+        for (text, reason) in [
+            ("", "cannot be read"),
+            ("{\"schema\":1}", "cannot be read"),
+            ("{\"schema\":99}", "has the version 99"),
+        ] {
+            disk::write_whole(&dir.path().join("journal.json"), 0o600, text.as_bytes()).unwrap();
+            let error = read(dir.path()).unwrap_err();
+            assert!(chain(&error).contains(reason), "{}", chain(&error));
+            assert_eq!(error.reason(), "JournalUnreadable");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! One change of the host, whole or taken back: observe, plan, checkpoint, apply, verify.
+//!
+//! The way back is planned like the way forth, from what is observed then. There is
+//! no list of undo steps that could be wrong.
+
+use crate::apply::{ApplyError, Executor};
+use crate::journal::{Failure, JOURNAL_SCHEMA, Journal, JournalError, Record};
+use crate::observe;
+use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
+use pointsman_core::config::Settings;
+use pointsman_core::error::{Reasoned, chain};
+use pointsman_core::goal::Goal;
+use pointsman_core::model::Observed;
+use pointsman_core::phase::{End, Event, Illegal, Phase};
+use pointsman_core::plan::{Plan, Refusal, Step};
+use std::fmt;
+use std::time::Duration;
+use thiserror::Error;
+
+/// How often a second look is taken until it finds nothing left: links and daemons settle.
+const LOOKS: u32 = 10;
+/// Between two looks.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+
+/// What a transaction works with.
+pub struct Site<'a> {
+    /// Of the operator; a transaction that was begun before keeps its own.
+    pub settings: &'a Settings,
+    /// Changes the host.
+    pub executor: &'a Executor,
+    /// Remembers.
+    pub journal: &'a Journal,
+    /// Is told of every phase and step.
+    pub progress: &'a (dyn Progress + Sync),
+}
+
+/// Somebody who wants to know how it goes.
+pub trait Progress {
+    /// A phase begins, or a step of one.
+    fn tell(&self, phase: Phase, words: &str);
+}
+
+/// How it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// In one word.
+    pub end: End,
+    /// Why it is not [`End::Reached`] or [`End::Unchanged`].
+    pub failure: Option<Failure>,
+    /// What the plan could not save or prove.
+    pub notes: Vec<String>,
+}
+
+/// A transaction that could not even begin, or whose record could not be kept.
+#[derive(Debug, Error)]
+pub enum TransactionError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The first look.
+    #[error("look at the host; nothing was changed")]
+    Observe(#[source] observe::ObserveError),
+    /// A defect.
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
+}
+
+impl Reasoned for TransactionError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Journal(source) => source.reason(),
+            Self::Observe(source) => source.reason(),
+            Self::Illegal(_) => "Defect",
+        }
+    }
+
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Journal(source) => source.is_transient(),
+            Self::Observe(source) => source.is_transient(),
+            Self::Illegal(_) => false,
+        }
+    }
+}
+
+impl fmt::Debug for Site<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Site").field("executor", self.executor).finish_non_exhaustive()
+    }
+}
+
+impl Site<'_> {
+    /// From the first look to the end.
+    pub fn carry_out(
+        &self,
+        goal: &Goal,
+        request: Option<&str>,
+    ) -> Result<Outcome, TransactionError> {
+        self.progress.tell(Phase::Preparing, "looking at the host");
+        let observed = self.observe(self.settings).map_err(TransactionError::Observe)?;
+        let plan = match goal.plan(self.settings, &observed, None) {
+            Ok(plan) => plan,
+            Err(refusal) => {
+                return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
+            }
+        };
+        let notes = plan.notes.clone();
+        if plan.is_empty() {
+            return ended(Phase::Preparing.after(Event::NothingToDo)?, None, notes);
+        }
+        let transaction = transaction_id(&observed);
+        let checkpoint = Checkpoint { schema: CHECKPOINT_SCHEMA, transaction, before: observed };
+        let mut record = Record {
+            schema: JOURNAL_SCHEMA,
+            goal: goal.clone(),
+            settings: self.settings.clone(),
+            request: request.map(str::to_owned),
+            checkpoint,
+            phase: Phase::Preparing.after(Event::CheckpointWritten)?,
+            failure: None,
+        };
+        self.journal.write(&record)?;
+        self.journal.begin_progress();
+        match self.apply_and_verify(&mut record, &plan)? {
+            Ok(()) => self.close(record, Event::Closed, notes),
+            Err(failure) => self.take_back(record, failure, Event::Failed),
+        }
+    }
+
+    /// What an open journal asks for: confirm the goal where it is reached, else go back.
+    ///
+    /// None where no transaction is open.
+    pub fn recover(&self) -> Result<Option<(Record, Outcome)>, TransactionError> {
+        let Some(mut record) = self.journal.read()?.filter(Record::is_open) else {
+            return Ok(None);
+        };
+        let was = record.phase;
+        let reached = was != Phase::RollingBack
+            && matches!(self.left_to_do(&record, Way::Forth), Ok(plan) if plan.is_empty());
+        let outcome = if reached {
+            record.phase = Phase::Committing;
+            self.close(record.clone(), Event::Closed, vec![])?
+        } else {
+            let failure = record.failure.clone().unwrap_or_else(|| Failure {
+                reason: "Interrupted".into(),
+                message: format!(
+                    "the agent or the node stopped while {} was under way",
+                    record.goal
+                ),
+            });
+            self.take_back(record.clone(), failure, Event::Interrupted)?
+        };
+        Ok(Some((record, outcome)))
+    }
+
+    /// Takes the way back of the journal's transaction, whatever its phase.
+    pub fn restore(&self) -> Result<Option<Outcome>, TransactionError> {
+        let Some(mut record) = self.journal.read()? else { return Ok(None) };
+        record.phase = Phase::Applying;
+        let failure = Failure {
+            reason: "Restored".into(),
+            message: "a person asked for the way back".into(),
+        };
+        self.take_back(record, failure, Event::Failed).map(Some)
+    }
+
+    fn observe(&self, settings: &Settings) -> Result<Observed, observe::ObserveError> {
+        observe::observe(self.executor, settings)
+    }
+
+    fn apply_and_verify(
+        &self,
+        record: &mut Record,
+        plan: &Plan,
+    ) -> Result<Result<(), Failure>, TransactionError> {
+        if let Err(error) = self.apply(record.phase, plan) {
+            return Ok(Err(failure_of(&error)));
+        }
+        record.phase = record.phase.after(Event::StepsDone)?;
+        if let Err(failure) = self.verify(record, Way::Forth) {
+            return Ok(Err(failure));
+        }
+        record.phase = record.phase.after(Event::Verified)?;
+        Ok(Ok(()))
+    }
+
+    fn apply(&self, phase: Phase, plan: &Plan) -> Result<(), ApplyError> {
+        for (number, step) in plan.steps().enumerate() {
+            let words = step.to_string();
+            self.journal.note_step(number, &words);
+            self.progress.tell(phase, &words);
+            self.executor.apply(step)?;
+        }
+        Ok(())
+    }
+
+    fn left_to_do(&self, record: &Record, way: Way) -> Result<Plan, Failure> {
+        let (settings, checkpoint) = (&record.settings, &record.checkpoint);
+        let observed = self.observe(settings).map_err(|error| failure_of(&error))?;
+        match way {
+            Way::Forth => record.goal.plan(settings, &observed, Some(checkpoint)),
+            Way::Back => record.goal.plan_back(settings, &observed, checkpoint),
+            Way::Harbour => Goal::plan_harbour(settings, &observed, checkpoint),
+        }
+        .map_err(|refusal| failure_of(&refusal))
+    }
+
+    /// Looks again until nothing is left to do.
+    fn verify(&self, record: &Record, way: Way) -> Result<(), Failure> {
+        self.progress.tell(record.phase, "looking again: nothing may be left to do");
+        let mut left = self.left_to_do(record, way);
+        for _ in 1..LOOKS {
+            if matches!(&left, Ok(plan) if plan.is_empty()) {
+                break;
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+            left = self.left_to_do(record, way);
+        }
+        let left = left?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let steps: Vec<String> = left.steps().take(3).map(Step::to_string).collect();
+        Err(Failure {
+            reason: "VerifyFailed".into(),
+            message: format!(
+                "every step succeeded, but a second look finds {} left, first: {}",
+                left.steps().count(),
+                steps.join("; ")
+            ),
+        })
+    }
+
+    /// The harbour first where the network was touched, then the checkpoint.
+    fn take_back(
+        &self,
+        mut record: Record,
+        failure: Failure,
+        event: Event,
+    ) -> Result<Outcome, TransactionError> {
+        tracing::warn!(reason = %failure.reason, message = %failure.message, "taking the way back");
+        record.phase = if record.phase == Phase::RollingBack {
+            record.phase
+        } else {
+            record.phase.after(event)?
+        };
+        record.failure = Some(failure.clone());
+        // the record is a help, not a condition: the way back is taken even on a full disk
+        if let Err(error) = self.journal.write(&record) {
+            tracing::error!(error = %chain(&error), "could not note the way back");
+        }
+        let back = match self.left_to_do(&record, Way::Back) {
+            Ok(plan) if !plan.steps().any(touches_network) => self.go(&record, Way::Back),
+            Ok(_) | Err(_) => {
+                self.go(&record, Way::Harbour).and_then(|()| self.go(&record, Way::Back))
+            }
+        };
+        match back {
+            Ok(()) => self.close(record, Event::Verified, vec![]),
+            Err(why) => {
+                let message = match self.go(&record, Way::Harbour) {
+                    Ok(()) => format!(
+                        "{}; and the way back failed: {}; the addresses are on the uplink",
+                        failure.message, why.message
+                    ),
+                    Err(dark) => format!(
+                        "{}; and the way back failed: {}; and so did moving the addresses to the uplink: {}",
+                        failure.message, why.message, dark.message
+                    ),
+                };
+                record.failure = Some(Failure { reason: failure.reason, message });
+                self.close(record, Event::Failed, vec![])
+            }
+        }
+    }
+
+    /// Plans, applies and verifies one leg of the way back.
+    fn go(&self, record: &Record, way: Way) -> Result<(), Failure> {
+        let plan = self.left_to_do(record, way)?;
+        self.apply(record.phase, &plan).map_err(|error| failure_of(&error))?;
+        self.verify(record, way)
+    }
+
+    fn close(
+        &self,
+        mut record: Record,
+        event: Event,
+        notes: Vec<String>,
+    ) -> Result<Outcome, TransactionError> {
+        record.phase = record.phase.after(event)?;
+        self.journal.write(&record)?;
+        let Phase::Ended(end) = record.phase else {
+            return Err(Illegal { phase: record.phase, event }.into());
+        };
+        Ok(Outcome { end, failure: record.failure, notes })
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Forth,
+    Back,
+    Harbour,
+}
+
+fn touches_network(step: &Step) -> bool {
+    matches!(step, Step::Handover(_) | Step::Ovs(_))
+}
+
+fn ended(
+    phase: Phase,
+    refusal: Option<Refusal>,
+    notes: Vec<String>,
+) -> Result<Outcome, TransactionError> {
+    let Phase::Ended(end) = phase else {
+        return Err(Illegal { phase, event: Event::Closed }.into());
+    };
+    let failure = refusal.map(|refusal| failure_of(&refusal));
+    Ok(Outcome { end, failure, notes })
+}
+
+fn failure_of(error: &dyn Reasoned) -> Failure {
+    Failure { reason: error.reason().into(), message: chain(error) }
+}
+
+/// Unique per host and boot, and sortable by nobody: the journal holds only one.
+fn transaction_id(observed: &Observed) -> String {
+    let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap_or_default();
+    let boot: String = observed.host.boot_id.chars().take(8).collect();
+    format!("{boot}-{}", uuid.trim())
+}

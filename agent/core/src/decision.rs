@@ -1,0 +1,195 @@
+//! What to do next for a Node: from its annotations, the settings, the observation and
+//! the last attempt to one decision. Pure, like the planners that it asks.
+
+use crate::config::{Profile, Settings};
+use crate::error::{Reasoned, chain};
+use crate::goal::Goal;
+use crate::keys::Annotations;
+use crate::model::Observed;
+use crate::phase::End;
+use crate::plan::{Plan, Step, modules};
+use crate::report::State;
+use crate::request::{ProfileId, Request, Wanted};
+
+/// How the last transaction for a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The request that it answered, verbatim.
+    pub request: String,
+    /// How it ended.
+    pub end: End,
+    /// Why, in one word; empty where it was reached.
+    pub reason: String,
+    /// Why, in plain words; empty where it was reached.
+    pub message: String,
+}
+
+/// What is said of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The state.
+    pub state: State,
+    /// A stable `CamelCase` word.
+    pub reason: String,
+    /// Plain words, with what to do.
+    pub message: String,
+    /// The profile that is verified; none while none is.
+    pub verified: Option<ProfileId>,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing but say so.
+    Report(Verdict),
+    /// Carry this out, once.
+    Attempt {
+        /// What for.
+        goal: Goal,
+        /// The profile's identity on this node.
+        profile: ProfileId,
+        /// The request, verbatim.
+        request: String,
+    },
+}
+
+fn say(state: State, reason: &str, message: impl Into<String>) -> Decision {
+    Decision::Report(Verdict {
+        state,
+        reason: reason.into(),
+        message: message.into(),
+        verified: None,
+    })
+}
+
+/// The next thing to do.
+pub fn decide(
+    annotations: &Annotations,
+    settings: &Settings,
+    observed: &Observed,
+    last: Option<&Attempt>,
+) -> Decision {
+    let request = match Request::read(annotations, settings.default_profile.as_deref()) {
+        Ok(Some(request)) => request,
+        Ok(None) => {
+            let message = "no profile is asked for, and the configuration has no default_profile; \
+                           annotate the node with pointsman.io/desired-profile";
+            return say(State::Pending, "NoRequest", message);
+        }
+        Err(error) => return say(State::Refused, error.reason(), format!("{error}; nothing was changed")),
+    };
+    let (profile, id) = match find(&request.wanted, settings, observed) {
+        Ok(found) => found,
+        Err(refused) => return refused,
+    };
+    let goal = Goal::Profile { name: id.name.clone(), profile: profile.clone() };
+    let plan = match goal.plan(settings, observed, None) {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            let state = if refusal.transient { State::Pending } else { State::Refused };
+            return say(state, refusal.reason, chain(&refusal));
+        }
+    };
+    if plan.is_empty() {
+        return reached(settings, profile, observed, id, &plan);
+    }
+    pending(&request, last, plan, goal, id)
+}
+
+/// The profile of a name, and its identity.
+fn find<'a>(
+    wanted: &Wanted,
+    settings: &'a Settings,
+    observed: &Observed,
+) -> Result<(&'a Profile, ProfileId), Decision> {
+    let Some(profile) = settings.profiles.get(&wanted.name) else {
+        let known: Vec<&str> = settings.profiles.keys().map(String::as_str).collect();
+        let message = format!(
+            "the profile `{}` is unknown on this node, whose configuration has: {}; nothing was \
+             changed; correct the annotation pointsman.io/desired-profile or add the profile",
+            wanted.name,
+            known.join(", ")
+        );
+        return Err(say(State::Refused, "UnknownProfile", message));
+    };
+    let content = profile.digest(observed.payload.as_ref().map(|payload| &payload.manifest));
+    if let Err(error) = wanted.check(content) {
+        return Err(say(State::Refused, error.reason(), format!("{error}; nothing was changed")));
+    }
+    Ok((profile, ProfileId { name: wanted.name.clone(), content }))
+}
+
+fn reached(
+    settings: &Settings,
+    profile: &Profile,
+    observed: &Observed,
+    id: ProfileId,
+    plan: &Plan,
+) -> Decision {
+    if modules::reboot_pending(settings, profile, observed) {
+        let message = format!(
+            "the files of {} are in place, and the kernel still runs the former module set; \
+             reboot the node to load the new one",
+            id.name
+        );
+        return say(State::RebootRequired, "ModulesStaged", message);
+    }
+    let mut message = format!("{} is verified on this boot", id.name);
+    for note in &plan.notes {
+        message.push_str("; note: ");
+        message.push_str(note);
+    }
+    Decision::Report(Verdict {
+        state: State::Done,
+        reason: "Verified".into(),
+        message,
+        verified: Some(id),
+    })
+}
+
+/// There is work to do: whether it may be done.
+fn pending(
+    request: &Request,
+    last: Option<&Attempt>,
+    plan: Plan,
+    goal: Goal,
+    profile: ProfileId,
+) -> Decision {
+    let disrupts = plan.steps().any(is_disruptive);
+    let attempt = Decision::Attempt { goal, profile, request: request.observed.clone() };
+    if !request.explicit && disrupts {
+        let message = format!(
+            "the default profile {} would disrupt this node, and nobody asked for it; annotate \
+             the node with pointsman.io/desired-profile={} to take it there",
+            request.wanted.name, request.wanted.name
+        );
+        return say(State::Pending, "NoRequest", message);
+    }
+    match last.filter(|last| last.request == request.observed) {
+        Some(last) if last.end == End::RolledBack => {
+            say(State::RolledBack, &last.reason, last.message.clone())
+        }
+        Some(last) if last.end == End::Degraded => {
+            say(State::Degraded, &last.reason, last.message.clone())
+        }
+        Some(last) if last.end == End::Reached && disrupts => {
+            let steps: Vec<String> = plan.steps().take(3).map(Step::to_string).collect();
+            let message = format!(
+                "{} was verified and is no longer what the node is; to restore it would disrupt \
+                 the node, so nothing was changed; ask again with pointsman.io/retry; first steps: {}",
+                request.wanted.name,
+                steps.join("; ")
+            );
+            say(State::Degraded, "Drifted", message)
+        }
+        Some(_) | None => attempt,
+    }
+}
+
+/// CNI files alone disturb no running pod.
+fn is_disruptive(step: &Step) -> bool {
+    match step {
+        Step::Handover(_) | Step::Ovs(_) | Step::Modules(_) => true,
+        Step::Cni(_) | Step::File(_) => false,
+    }
+}

@@ -20,10 +20,13 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod decision;
 pub mod error;
 pub mod goal;
+pub mod keys;
 pub mod model;
 pub mod payload;
 pub mod phase;
 pub mod plan;
 pub mod report;
+pub mod request;

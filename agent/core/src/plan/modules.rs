@@ -61,3 +61,12 @@ pub fn simulate(_observed: &mut Observed, step: &Step) {
 pub fn touches_memory(_step: &crate::plan::Step) -> bool {
     false
 }
+
+/// Stub.
+pub fn reboot_pending(
+    _settings: &crate::config::Settings,
+    _profile: &crate::config::Profile,
+    _observed: &Observed,
+) -> bool {
+    false
+}

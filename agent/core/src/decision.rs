@@ -76,7 +76,9 @@ pub fn decide(
                            annotate the node with pointsman.io/desired-profile";
             return say(State::Pending, "NoRequest", message);
         }
-        Err(error) => return say(State::Refused, error.reason(), format!("{error}; nothing was changed")),
+        Err(error) => {
+            return say(State::Refused, error.reason(), format!("{error}; nothing was changed"));
+        }
     };
     let (profile, id) = match find(&request.wanted, settings, observed) {
         Ok(found) => found,
@@ -93,7 +95,7 @@ pub fn decide(
     if plan.is_empty() {
         return reached(settings, profile, observed, id, &plan);
     }
-    pending(&request, last, plan, goal, id)
+    pending(&request, last, &plan, goal, id)
 }
 
 /// The profile of a name, and its identity.
@@ -151,7 +153,7 @@ fn reached(
 fn pending(
     request: &Request,
     last: Option<&Attempt>,
-    plan: Plan,
+    plan: &Plan,
     goal: Goal,
     profile: ProfileId,
 ) -> Decision {

@@ -16,6 +16,8 @@ use crate::request::{ProfileId, Request, Wanted};
 pub struct Attempt {
     /// The request that it answered, verbatim.
     pub request: String,
+    /// The boot that it ran on.
+    pub boot_id: String,
     /// How it ended.
     pub end: End,
     /// Why, in one word; empty where it was reached.
@@ -95,7 +97,9 @@ pub fn decide(
     if plan.is_empty() {
         return reached(settings, profile, observed, id, &plan);
     }
-    pending(&request, last, &plan, goal, id)
+    let last = last.filter(|last| last.request == request.observed);
+    let this_boot = last.is_some_and(|last| last.boot_id == observed.host.boot_id);
+    pending(&request, (last, this_boot), &plan, goal, id)
 }
 
 /// The profile of a name, and its identity.
@@ -150,9 +154,12 @@ fn reached(
 }
 
 /// There is work to do: whether it may be done.
+///
+/// A failure stands until something else is asked for. A success stands for its boot:
+/// with the next one the host's own configuration has made the network anew.
 fn pending(
     request: &Request,
-    last: Option<&Attempt>,
+    (last, this_boot): (Option<&Attempt>, bool),
     plan: &Plan,
     goal: Goal,
     profile: ProfileId,
@@ -167,14 +174,14 @@ fn pending(
         );
         return say(State::Pending, "NoRequest", message);
     }
-    match last.filter(|last| last.request == request.observed) {
+    match last {
         Some(last) if last.end == End::RolledBack => {
             say(State::RolledBack, &last.reason, last.message.clone())
         }
         Some(last) if last.end == End::Degraded => {
             say(State::Degraded, &last.reason, last.message.clone())
         }
-        Some(last) if last.end == End::Reached && disrupts => {
+        Some(last) if last.end == End::Reached && disrupts && this_boot => {
             let steps: Vec<String> = plan.steps().take(3).map(Step::to_string).collect();
             let message = format!(
                 "{} was verified and is no longer what the node is; to restore it would disrupt \

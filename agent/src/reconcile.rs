@@ -1,0 +1,337 @@
+//! The loop of `pointsman run`: whatever may have changed, observe, decide, and either
+//! say so or carry out one transaction. It holds no state that the disk does not hold.
+
+use crate::apply::Executor;
+use crate::journal::{Journal, JournalError, Record};
+use crate::node::{self, Node, NodeError, Outbox, Seen};
+use crate::observe::{self, ObserveError};
+use crate::report;
+use crate::transaction::{Outcome, Progress, Site, TransactionError};
+use pointsman_core::config::Settings;
+use pointsman_core::decision::{Attempt, Decision, Verdict, decide};
+use pointsman_core::error::{Reasoned, chain};
+use pointsman_core::goal::Goal;
+use pointsman_core::model::Observed;
+use pointsman_core::phase::Phase;
+use pointsman_core::report::{Report, State};
+use pointsman_core::request::{ProfileId, verbatim};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinError;
+
+/// How long a change may go unnoticed that no notification tells of.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How long a burst of network changes is let settle.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How long the last report may take when the agent is told to stop.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Why the loop ended.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The state directory.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The API server's address or credentials.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The loop could not be set up.
+    #[error("set up the loop")]
+    Setup(#[source] std::io::Error),
+    /// A defect: the part that works on the host panicked.
+    #[error("work on the host")]
+    Panicked(#[source] JoinError),
+}
+
+impl Reasoned for RunError {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Journal(source) => source.reason(),
+            Self::Node(source) => source.reason(),
+            Self::Setup(_) => "SetupFailed",
+            Self::Panicked(_) => "Defect",
+        }
+    }
+
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Journal(source) => source.is_transient(),
+            Self::Node(source) => source.is_transient(),
+            Self::Setup(_) | Self::Panicked(_) => false,
+        }
+    }
+}
+
+/// The profile that was verified last, and the one before it: a note beside the journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Profiles {
+    current: Option<ProfileId>,
+    previous: Option<ProfileId>,
+}
+
+const PROFILES: &str = "profiles.json";
+
+/// The part that works on the host; used from one blocking thread at a time.
+struct Workshop {
+    settings: Settings,
+    executor: Executor,
+    journal: Journal,
+}
+
+/// Follows one Node until told to stop.
+pub async fn run(
+    settings: Settings,
+    executor: Executor,
+    journal: Journal,
+    options: node::Options,
+) -> Result<(), RunError> {
+    let workshop = Arc::new(Workshop { settings, executor, journal });
+    // before the API server is asked anything: it may be what the way back leads to
+    recover(&workshop).await?;
+    let node = Node::connect(options).await?;
+    let mut requests = node.requests();
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Setup)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Setup)?;
+    let mut changes = crate::netlink::watch_changes().map_err(RunError::Setup)?;
+    let mut tick = tokio::time::interval(LOOK_AGAIN);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut seen: Option<Seen> = None;
+    loop {
+        tokio::select! {
+            now = requests.next() => match now {
+                Some(now) => seen = Some(now),
+                None => return Ok(()),
+            },
+            _ = tick.tick() => {}
+            () = changes.next() => {
+                tokio::time::sleep(SETTLE).await;
+                changes.drain();
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+        if let Some(seen) = &seen {
+            follow(&workshop, &node, seen).await?;
+            // what this transaction itself changed is no news
+            changes.drain();
+        }
+    }
+    node.outbox().flush(LAST_WORDS).await;
+    Ok(())
+}
+
+async fn recover(workshop: &Arc<Workshop>) -> Result<(), RunError> {
+    let recovered = on_host(workshop, |workshop| workshop.site(&Silent).recover()).await?;
+    match recovered {
+        Ok(None) => {}
+        Ok(Some((record, outcome))) => {
+            tracing::warn!(goal = %record.goal, end = ?outcome.end, "an unfinished transaction was found");
+        }
+        // told on the Node once it can be reached
+        Err(error) => tracing::error!(error = %chain(&error), "could not finish the open transaction"),
+    }
+    Ok(())
+}
+
+/// Decides and acts until there is nothing but to say so.
+async fn follow(workshop: &Arc<Workshop>, node: &Node, seen: &Seen) -> Result<(), RunError> {
+    // each attempt ends in a record that the next decision reads, so two rounds suffice;
+    // the third is for a repair that a foreign change undid at once
+    for _ in 0..3 {
+        let annotations = seen.annotations.clone();
+        let look = on_host(workshop, move |workshop| workshop.decide(&annotations)).await?;
+        let (observed, decision) = match look {
+            Ok(look) => look,
+            Err(error) => {
+                tracing::error!(error = %chain(&*error), "could not look at the host");
+                node.outbox().post(&seen.uid, blind(seen, &*error));
+                return Ok(());
+            }
+        };
+        match decision {
+            Decision::Report(verdict) => {
+                let report = on_host(workshop, {
+                    let seen = seen.clone();
+                    move |workshop| workshop.report(&seen, &observed, &verdict)
+                })
+                .await?;
+                node.outbox().post(&seen.uid, report);
+                return Ok(());
+            }
+            Decision::Attempt { goal, profile, request } => {
+                attempt(workshop, node, seen, observed, (goal, profile, request)).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn attempt(
+    workshop: &Arc<Workshop>,
+    node: &Node,
+    seen: &Seen,
+    observed: Observed,
+    (goal, profile, request): (Goal, ProfileId, String),
+) -> Result<(), RunError> {
+    tracing::info!(%profile, %request, "starting a switch");
+    let herald = Herald {
+        outbox: node.outbox(),
+        seen: seen.clone(),
+        observed,
+        profile,
+        phase: Mutex::new(None),
+    };
+    let ended = on_host(workshop, move |workshop| {
+        workshop.site(&herald).carry_out(&goal, Some(&request))
+    })
+    .await?;
+    // connections do not survive a moved address; a new one tells at once
+    if let Err(error) = node.rebuild().await {
+        tracing::warn!(error = %chain(&error), "could not build a new client");
+    }
+    match ended {
+        Ok(Outcome { end, failure, .. }) => {
+            let why = failure.map(|failure| format!("{}: {}", failure.reason, failure.message));
+            tracing::info!(?end, why = why.as_deref().unwrap_or("-"), "the switch ended");
+        }
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "the switch could not begin");
+            node.outbox().post(&seen.uid, blind(seen, &error));
+            tokio::time::sleep(SETTLE).await;
+        }
+    }
+    Ok(())
+}
+
+async fn on_host<T: Send + 'static>(
+    workshop: &Arc<Workshop>,
+    work: impl FnOnce(&Workshop) -> T + Send + 'static,
+) -> Result<T, RunError> {
+    let workshop = Arc::clone(workshop);
+    tokio::task::spawn_blocking(move || work(&workshop)).await.map_err(RunError::Panicked)
+}
+
+impl Workshop {
+    fn site<'a>(&'a self, progress: &'a (dyn Progress + Sync)) -> Site<'a> {
+        Site {
+            settings: &self.settings,
+            executor: &self.executor,
+            journal: &self.journal,
+            progress,
+        }
+    }
+
+    fn decide(
+        &self,
+        annotations: &pointsman_core::keys::Annotations,
+    ) -> Result<(Observed, Decision), Box<dyn Reasoned>> {
+        let boxed_look = |error: ObserveError| -> Box<dyn Reasoned> { Box::new(error) };
+        let boxed_journal = |error: JournalError| -> Box<dyn Reasoned> { Box::new(error) };
+        let boxed_recovery = |error: TransactionError| -> Box<dyn Reasoned> { Box::new(error) };
+        let mut record = self.journal.read().map_err(boxed_journal)?;
+        if record.as_ref().is_some_and(Record::is_open) {
+            self.site(&Silent).recover().map_err(boxed_recovery)?;
+            record = self.journal.read().map_err(boxed_journal)?;
+        }
+        let observed = observe::observe(&self.executor, &self.settings).map_err(boxed_look)?;
+        let last = record.as_ref().and_then(attempt_of);
+        let decision = decide(annotations, &self.settings, &observed, last.as_ref());
+        Ok((observed, decision))
+    }
+
+    fn report(&self, seen: &Seen, observed: &Observed, verdict: &Verdict) -> Report {
+        let mut profiles: Profiles = self.journal.read_note(PROFILES).unwrap_or_default();
+        if let Some(id) = verdict.verified.as_ref().filter(|id| profiles.current.as_ref() != Some(id)) {
+            profiles = Profiles { current: Some(id.clone()), previous: profiles.current };
+            if let Err(error) = self.journal.write_note(PROFILES, &profiles) {
+                tracing::warn!(error = %chain(&error), "could not note the profile");
+            }
+        }
+        let current = profiles.current.filter(|id| self.is_verified(id, observed));
+        let mut report = report::of(&self.settings, observed);
+        report.observed = verbatim(&seen.annotations);
+        report.current_profile = current;
+        report.previous_profile = profiles.previous;
+        report.state = verdict.state;
+        report.reason.clone_from(&verdict.reason);
+        report.message.clone_from(&verdict.message);
+        report.keep_transition_time(&seen.annotations);
+        report
+    }
+
+    /// Whether a profile, of this content, is what the node is now.
+    fn is_verified(&self, id: &ProfileId, observed: &Observed) -> bool {
+        let Some(profile) = self.settings.profiles.get(&id.name) else { return false };
+        let manifest = observed.payload.as_ref().map(|payload| &payload.manifest);
+        let goal = Goal::Profile { name: id.name.clone(), profile: profile.clone() };
+        profile.digest(manifest) == id.content
+            && matches!(goal.plan(&self.settings, observed, None), Ok(plan) if plan.is_empty())
+    }
+}
+
+fn attempt_of(record: &Record) -> Option<Attempt> {
+    let Phase::Ended(end) = record.phase else { return None };
+    let failure = record.failure.clone();
+    Some(Attempt {
+        request: record.request.clone()?,
+        boot_id: record.checkpoint.before.host.boot_id.clone(),
+        end,
+        reason: failure.as_ref().map_or_else(String::new, |failure| failure.reason.clone()),
+        message: failure.map_or_else(String::new, |failure| failure.message),
+    })
+}
+
+/// The report of an agent that cannot see the host, or not begin.
+fn blind(seen: &Seen, error: &dyn Reasoned) -> Report {
+    let mut report = report::empty();
+    report.observed = verbatim(&seen.annotations);
+    report.state = State::Pending;
+    report.reason = error.reason().into();
+    report.message = format!("{}; nothing was changed", chain(error));
+    report.keep_transition_time(&seen.annotations);
+    report
+}
+
+/// Nobody listens: recovery runs before the Node is known.
+struct Silent;
+
+impl Progress for Silent {
+    fn tell(&self, phase: Phase, words: &str) {
+        tracing::info!(%phase, "{words}");
+    }
+}
+
+/// Tells the Node of every phase.
+struct Herald {
+    outbox: Outbox,
+    seen: Seen,
+    observed: Observed,
+    profile: ProfileId,
+    phase: Mutex<Option<Phase>>,
+}
+
+impl Progress for Herald {
+    fn tell(&self, phase: Phase, words: &str) {
+        tracing::info!(%phase, "{words}");
+        let mut last = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.replace(phase) == Some(phase) {
+            return;
+        }
+        let mut report = report::empty();
+        report.boot_id.clone_from(&self.observed.host.boot_id);
+        report.observed = verbatim(&self.seen.annotations);
+        report.state = State::Working;
+        report.phase = Some(phase);
+        report.reason = "Switching".into();
+        report.message = format!("taking the node to {}: {words}", self.profile.name);
+        self.outbox.post(&self.seen.uid, report);
+    }
+}
+
+/// Seconds are enough for a person, and equal reports stay equal within one.
+pub(crate) fn now() -> String {
+    node::timestamp(SystemTime::now())
+}

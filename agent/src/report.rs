@@ -1,0 +1,41 @@
+//! What a host looks like in a report.
+
+use crate::reconcile::now;
+use pointsman_core::config::Settings;
+use pointsman_core::model::Observed;
+use pointsman_core::plan::{handover, switch};
+use pointsman_core::report::{AddressOwner, Report, State};
+
+/// A report that says nothing yet.
+pub(crate) fn empty() -> Report {
+    Report {
+        observed: String::new(),
+        current_profile: None,
+        previous_profile: None,
+        state: State::Pending,
+        phase: None,
+        reason: String::new(),
+        message: String::new(),
+        boot_id: String::new(),
+        transition_time: now(),
+        agent_version: env!("CARGO_PKG_VERSION").into(),
+        ovs_module: None,
+        address_owner: None,
+        cni_version: None,
+        uplink_mtu: None,
+    }
+}
+
+/// The facts of an observation.
+pub(crate) fn of(settings: &Settings, observed: &Observed) -> Report {
+    let uplink = observed.network.links.iter().find(|link| link.name == settings.node.uplink);
+    Report {
+        boot_id: observed.host.boot_id.clone(),
+        address_owner: switch::owner(settings, observed).map(|owner| match owner {
+            handover::Owner::Bridge => AddressOwner::Bridge,
+            handover::Owner::Uplink => AddressOwner::Uplink,
+        }),
+        uplink_mtu: uplink.map(|link| link.mtu),
+        ..empty()
+    }
+}

@@ -1,7 +1,7 @@
 // Command controlplane is a whole Kubernetes control plane for tests in one
 // process: etcd, kube-apiserver, and the kubectl of the same version.
 //
-//	controlplane up --dir DIR [--port N] [--server-address IP] [-- APISERVER-FLAG...]
+//	controlplane up --dir DIR [--port N] [--server-address IP] [--ephemeral] [-- APISERVER-FLAG...]
 //	controlplane kubectl ARG...
 //
 // Called by the name kubectl it is kubectl. What `up` promises is written in

@@ -25,7 +25,7 @@ const (
 	readyTimeout = 110 * time.Second
 	// An API server with watchers takes about two seconds to stop.
 	stopTimeout = 10 * time.Second
-	usage       = "usage: controlplane up --dir DIR [--port N] [--server-address IP] [-- APISERVER-FLAG...]\n" +
+	usage       = "usage: controlplane up --dir DIR [--port N] [--server-address IP] [--ephemeral] [-- APISERVER-FLAG...]\n" +
 		"       controlplane kubectl ARG...\n"
 )
 
@@ -47,7 +47,10 @@ type Engine interface {
 // "ready https://127.0.0.1:PORT" when the API server says that it is ready, and
 // runs until its stdin ends or it gets SIGTERM or SIGINT. Stdin is held open by
 // whoever started it, so that a parent that dies, however, takes it along. A
-// second `up` on the same DIR serves the same data, and tokens stay valid.
+// second `up` on the same DIR serves the same data, and tokens stay valid. With
+// --ephemeral the end of stdin (not a signal) removes DIR as well. Told to stop
+// while kube-apiserver starts it may end with 255: that server's own start-up
+// hooks take a cancelled start for fatal.
 func Main(engine Engine) int {
 	if filepath.Base(os.Args[0]) == "kubectl" {
 		return engine.Kubectl(os.Args[1:])
@@ -80,6 +83,7 @@ type options struct {
 	dir           string
 	port          int
 	serverAddress net.IP
+	ephemeral     bool
 	extraFlags    []string
 }
 
@@ -91,6 +95,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.dir, "dir", "", "")
 	flags.IntVar(&o.port, "port", 0, "")
 	flags.StringVar(&address, "server-address", "10.0.2.2", "")
+	flags.BoolVar(&o.ephemeral, "ephemeral", false, "")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -109,11 +114,27 @@ func parse(args []string) (options, error) {
 func up(engine Engine, o options) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
+	orphaned := make(chan struct{})
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
+		close(orphaned)
 		cancel()
 	}()
+	err := serve(ctx, cancel, engine, o)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		err = nil // told to stop while starting
+	}
+	select {
+	case <-orphaned:
+		if o.ephemeral {
+			err = errors.Join(err, os.RemoveAll(o.dir))
+		}
+	default:
+	}
+	return err
+}
 
+func serve(ctx context.Context, cancel context.CancelFunc, engine Engine, o options) error {
 	f := filesIn(o.dir)
 	if err := f.create(); err != nil {
 		return err
@@ -144,9 +165,7 @@ func up(engine Engine, o options) error {
 		waitStopped(served)
 		return err
 	}
-	if ctx.Err() == nil {
-		fmt.Printf("ready %s\n", url)
-	}
+	fmt.Printf("ready %s\n", url)
 	select {
 	case err := <-served:
 		if ctx.Err() == nil {
@@ -158,7 +177,7 @@ func up(engine Engine, o options) error {
 	return nil
 }
 
-// waitReady returns nil when the server is ready or was told to stop.
+// waitReady returns nil when the server is ready.
 func waitReady(ctx context.Context, url string, admin *tls.Config, served chan error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyTimeout,
 		fmt.Errorf("not ready after %s", readyTimeout))
@@ -174,12 +193,16 @@ func waitReady(ctx context.Context, url string, admin *tls.Config, served chan e
 		}
 		select {
 		case err := <-served:
+			served <- nil // has stopped, for whoever asks next
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			return fmt.Errorf("the API server did not start: %w", orUnknown(err))
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 				return fmt.Errorf("API server %w; its last answer: %w", context.Cause(ctx), last)
 			}
-			return nil
+			return ctx.Err()
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

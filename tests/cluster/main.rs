@@ -4,6 +4,7 @@
 //! the others share it. Names of nodes and namespaces are each test's own.
 
 mod control_plane;
+mod manifests;
 
 use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -43,7 +43,9 @@ func (a assets) Etcd(ctx context.Context, dataDir, socket string) (func(), error
 	ended := make(chan error, 1)
 	go func() {
 		ended <- a.run(running, "etcd", "--data-dir="+dataDir,
-			"--listen-client-urls=unix://"+socket, "--advertise-client-urls=unix://"+socket,
+			"--listen-client-urls=unix://"+socket,
+			// Nobody is told of it, but etcd insists on a host and a port.
+			"--advertise-client-urls=http://127.0.0.1:0",
 			"--listen-peer-urls=http://127.0.0.1:0", "--unsafe-no-fsync=true", "--log-level=warn")
 	}()
 	for {

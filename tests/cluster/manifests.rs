@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use pointsman_core::config::Settings;
 use serde_json::Value;
 use support::cluster::ControlPlane;
 
@@ -49,6 +50,29 @@ fn every_kustomization_is_accepted_without_a_warning() {
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{name}: {stderr}");
         assert_eq!(stderr, "", "{name}");
+    }
+}
+
+#[test]
+fn the_agent_understands_the_configuration() {
+    let plane = shared();
+    for name in ["base", "overlays/dev"] {
+        let objects =
+            plane.kubectl(&["create", "--dry-run=client", "--output=json", "-k", &folder(name)]);
+        let maps: Vec<Value> = serde_json::Deserializer::from_str(&objects)
+            .into_iter::<Value>()
+            .map(Result::unwrap)
+            .flat_map(|object| match object["items"].as_array() {
+                Some(items) => items.clone(),
+                None => vec![object],
+            })
+            .filter(|object| object["kind"] == "ConfigMap")
+            .collect();
+        assert_eq!(maps.len(), 1, "{name}");
+        let config = maps[0]["data"]["config.toml"].as_str().unwrap();
+        let settings = Settings::parse(config).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(settings.profiles.contains_key("nsx-ovs"), "{name}");
+        assert!(settings.profiles.contains_key("upstream-ovs"), "{name}");
     }
 }
 

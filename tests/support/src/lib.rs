@@ -1,3 +1,4 @@
 //! What the test tiers share.
 
 pub mod cluster;
+pub mod vm;

@@ -8,19 +8,28 @@ use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::Failure;
 
-/// UDP and TCP on one port. `[::]` takes IPv4 too.
+/// UDP and TCP on each of the ports. `[::]` takes IPv4 too.
 ///
-/// A UDP reply is the packet with the sender's address as text behind it; its
-/// own source is the route's choice, as with any plain server.
-pub fn serve(listen: SocketAddr) -> Result<(), Failure> {
-    let udp = UdpSocket::bind(listen).map_err(|e| format!("bind UDP {listen}: {e}"))?;
-    let tcp = TcpListener::bind(listen).map_err(|e| format!("listen on TCP {listen}: {e}"))?;
-    setsockopt(&udp, sockopt::RcvBufForce, &(4 << 20))?;
-    thread::spawn(move || {
-        for connection in tcp.incoming().flatten() {
-            thread::spawn(move || send_back(connection));
-        }
-    });
+/// A UDP reply is the packet with the sender's address as text behind it. Its own
+/// source is the address listened on, or the route's choice where that is `[::]`,
+/// as with any plain server.
+pub fn serve(listen: Vec<SocketAddr>) -> Result<(), Failure> {
+    let mut servers = Vec::new();
+    for address in listen {
+        let udp = UdpSocket::bind(address).map_err(|e| format!("bind UDP {address}: {e}"))?;
+        let tcp = TcpListener::bind(address).map_err(|e| format!("listen on {address}: {e}"))?;
+        setsockopt(&udp, sockopt::RcvBufForce, &(4 << 20))?;
+        thread::spawn(move || {
+            for connection in tcp.incoming().flatten() {
+                thread::spawn(move || send_back(connection));
+            }
+        });
+        servers.push(thread::spawn(move || answer(&udp)));
+    }
+    servers.into_iter().try_for_each(|server| server.join().map_err(|_| "a server panicked".into()))
+}
+
+fn answer(udp: &UdpSocket) {
     let mut packet = [0_u8; 2048];
     loop {
         // Errors here are ICMP's answers to former replies.

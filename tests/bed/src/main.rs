@@ -3,7 +3,7 @@
 //! ```text
 //! bed init                                     PID 1: mounts, then `bed guest`
 //! bed guest                                    the driver's hand, over virtio-serial
-//! bed echo --listen ADDR:PORT                  sends UDP packets and TCP bytes back
+//! bed echo --listen ADDR:PORT...               sends UDP packets and TCP bytes back
 //! bed probe --to A:P [--from ADDR] --pps N --label L --out FILE
 //! bed tcp-stream --to A:P [--from ADDR] --pps N --label L --out FILE
 //! bed leash --remove DIR -- COMMAND...         ends COMMAND when standard input ends

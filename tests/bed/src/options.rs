@@ -10,7 +10,7 @@ use crate::Failure;
 /// All options, none of them checked for presence yet.
 #[derive(Default)]
 pub struct Options {
-    listen: Option<SocketAddr>,
+    listen: Vec<SocketAddr>,
     to: Option<SocketAddr>,
     from: Option<IpAddr>,
     pps: Option<u32>,
@@ -35,7 +35,7 @@ impl Options {
         let mut options = Self::default();
         while let Some(arg) = args.next()? {
             match arg {
-                Long("listen") => options.listen = Some(args.value()?.parse()?),
+                Long("listen") => options.listen.push(args.value()?.parse()?),
                 Long("to") => options.to = Some(args.value()?.parse()?),
                 Long("from") => options.from = Some(args.value()?.parse()?),
                 Long("pps") => options.pps = Some(args.value()?.parse()?),
@@ -47,8 +47,8 @@ impl Options {
         Ok(options)
     }
 
-    pub fn listen(self) -> Result<SocketAddr, Failure> {
-        self.listen.ok_or_else(|| "--listen is missing".into())
+    pub fn listen(self) -> Result<Vec<SocketAddr>, Failure> {
+        if self.listen.is_empty() { Err("--listen is missing".into()) } else { Ok(self.listen) }
     }
 
     pub fn traffic(self) -> Result<Traffic, Failure> {

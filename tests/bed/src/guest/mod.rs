@@ -76,8 +76,8 @@ fn send(writer: &Mutex<File>, message: &FromGuest) -> Result<(), Failure> {
 }
 
 fn answer(request: Request, programs: &Programs, writer: &Mutex<File>) {
-    let answer = carry_out(request.op, programs)
-        .unwrap_or_else(|e| Answer::Failed { error: e.to_string() });
+    let answer =
+        carry_out(request.op, programs).unwrap_or_else(|e| Answer::Failed { error: e.to_string() });
     if let Err(e) = send(writer, &FromGuest::Reply { id: request.id, answer }) {
         eprintln!("bed guest: answer to {}: {e}", request.id);
     }

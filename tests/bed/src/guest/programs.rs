@@ -124,8 +124,7 @@ fn ended(status: ExitStatus) -> Ended {
 fn scratch(contents: &[u8]) -> Result<File, Failure> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let path = format!("/run/bed-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let mut file =
-        OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+    let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
     fs::remove_file(&path)?;
     file.write_all(contents)?;
     file.rewind()?;

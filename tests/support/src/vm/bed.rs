@@ -119,8 +119,7 @@ fn build_program(top: &Path) -> Result<PathBuf> {
 
 /// Standard output of a program on this machine that has to succeed.
 pub(super) fn stdout(command: &mut Command) -> Result<String> {
-    let output =
-        command.output().map_err(|e| VmError::new(format!("run {command:?}: {e}")))?;
+    let output = command.output().map_err(|e| VmError::new(format!("run {command:?}: {e}")))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

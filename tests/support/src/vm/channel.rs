@@ -34,12 +34,17 @@ struct State {
 }
 
 impl Channel {
-    /// Connects to the socket that QEMU makes; `alive` says whether QEMU still is.
-    pub(super) fn connect(socket: &Path, mut alive: impl FnMut() -> Result<()>) -> Result<Self> {
+    /// Connects to the socket that QEMU makes; `boots`: a hello is to come; `alive`
+    /// says whether QEMU still is.
+    pub(super) fn connect(
+        socket: &Path,
+        boots: bool,
+        mut alive: impl FnMut() -> Result<()>,
+    ) -> Result<Self> {
         let stream = connect(socket, &mut alive)?;
         let reader =
             stream.try_clone().map_err(|e| VmError::new(format!("clone the socket: {e}")))?;
-        let state = Arc::new(Mutex::new(State::default()));
+        let state = Arc::new(Mutex::new(State { boot_expected: boots, ..State::default() }));
         let (tell, hello) = mpsc::channel();
         let shared = Arc::clone(&state);
         thread::spawn(move || read(reader, &shared, &tell));

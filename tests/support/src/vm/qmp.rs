@@ -25,10 +25,9 @@ fn exchange(
     let mut line = String::new();
     reader.read_line(&mut line)?; // the greeting
     let mut answer = Value::Null;
-    for request in [
-        json!({"execute": "qmp_capabilities"}),
-        json!({"execute": name, "arguments": arguments}),
-    ] {
+    for request in
+        [json!({"execute": "qmp_capabilities"}), json!({"execute": name, "arguments": arguments})]
+    {
         writeln!(stream, "{request}")?;
         loop {
             line.clear();

@@ -1,7 +1,8 @@
 //! The bed itself: what the other tests take for granted.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -182,6 +183,48 @@ fn a_programs_end_is_told_whatever_it_is() -> Result<()> {
     let error = format!("{:?}", vm.run(&panic).unwrap_err());
     assert!(error.contains("rebooted by itself") && error.contains("Kernel panic"), "{error}");
     Ok(())
+}
+
+/// Starts the leash with a program that ends by no other hand; its pid.
+fn on_a_leash(dir: &std::path::Path) -> (Child, i32) {
+    let mut leash = std::process::Command::new(Bed::locate().unwrap().program())
+        .arg("leash")
+        .arg("--remove")
+        .arg(dir)
+        .args(["--", "sh", "-c", "echo $$; exec sleep 1000"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pid = String::new();
+    BufReader::new(leash.stdout.as_mut().unwrap()).read_line(&mut pid).unwrap();
+    (leash, pid.trim().parse().unwrap())
+}
+
+fn ends(pid: i32) -> bool {
+    (0..500).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        // A zombie has ended too; who buries it differs with the machine.
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |s| s.contains(") Z "))
+    })
+}
+
+#[test]
+fn a_machine_does_not_outlive_its_test_however_that_ends() {
+    // The test ends, by SIGKILL or otherwise: the kernel closes its end of the pipe.
+    let dir = tempfile::tempdir().unwrap().keep();
+    let (mut leash, pid) = on_a_leash(&dir);
+    drop(leash.stdin.take());
+    assert!(ends(pid));
+    leash.wait().unwrap();
+    assert!(!dir.exists());
+
+    // The leash itself is killed.
+    let dir = tempfile::tempdir().unwrap();
+    let (mut leash, pid) = on_a_leash(dir.path());
+    leash.kill().unwrap();
+    leash.wait().unwrap();
+    assert!(ends(pid));
 }
 
 fn put_modules(vm: &Vm, set: &str) -> Result<Vec<String>> {

@@ -22,7 +22,7 @@ fn cases() -> Vec<PathBuf> {
 
 fn run(case: &Path, observed: &Path, json: bool) -> (String, i32) {
     let words = fs::read_to_string(case.join("command")).unwrap();
-    let mut command = Command::new(support::binary("pointsman"));
+    let mut command = Command::new(support::program::pointsman());
     command.args(words.split_whitespace()).arg("--observed").arg(observed);
     if case.join("config.toml").exists() {
         command.arg("--config").arg(case.join("config.toml"));

@@ -1,4 +1,7 @@
 //! What the test tiers share.
 
 pub mod cluster;
+pub mod node;
+pub mod payload;
+pub mod program;
 pub mod vm;

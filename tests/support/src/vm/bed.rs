@@ -60,7 +60,7 @@ impl Bed {
         let kernel = fs::read_to_string(dir.join("kernel-release"))
             .map_err(|e| VmError::new(format!("read kernel-release in {}: {e}", dir.display())))?;
         Ok(Self {
-            program: build_program(&top)?,
+            program: crate::program::release("bed").map_err(VmError::new)?,
             kernel: kernel.trim().to_owned(),
             dir,
             accel: Accel::from_env()?,
@@ -98,23 +98,6 @@ impl Bed {
     pub fn accel(&self) -> Accel {
         self.accel
     }
-}
-
-/// Cargo gives a test the path of its own package's programs only.
-fn build_program(top: &Path) -> Result<PathBuf> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let messages = stdout(
-        Command::new(cargo)
-            .current_dir(top)
-            .args(["build", "--release", "--locked", "--offline", "--package", "bed"])
-            .args(["--bin", "bed", "--message-format", "json-render-diagnostics"]),
-    )?;
-    messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .next_back()
-        .ok_or_else(|| VmError::new("cargo built bed but named no executable"))
 }
 
 /// Standard output of a program on this machine that has to succeed.

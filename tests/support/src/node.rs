@@ -1,0 +1,165 @@
+//! A node in a VM with the agent on it, as the tests, the demo and the benchmark use it.
+
+use crate::payload::{self, CNI_VERSION, ModuleSet};
+use crate::program;
+use crate::vm::{Bed, Command, HOST, Output, Result, Running, Vm, VmError};
+use serde_json::Value;
+use std::fs;
+use std::time::Duration;
+use walkdir::WalkDir;
+
+/// Where the agent lies in the VM.
+pub const AGENT: &str = "/usr/local/bin/pointsman";
+/// The node's name in the cluster.
+pub const NAME: &str = "node-a";
+/// The configuration's place in the VM.
+pub const CONFIG: &str = "/etc/pointsman/config.toml";
+
+/// Two profiles, one there and one back, exchanging the loaded modules at once.
+pub const PROFILES: &str = r#"
+[node]
+uplink = "eth1"
+bridge = "br-int"
+
+[profiles.nsx-ovs]
+modules = "payload"
+cni = "payload"
+addresses = "bridge"
+
+[profiles.upstream-ovs]
+modules = "in-tree"
+cni = "payload"
+addresses = "uplink"
+
+[switch]
+activate = "live"
+"#;
+
+/// A node with the agent, its configuration and its payload; Open vSwitch is running,
+/// the addresses are on the uplink, there is no bridge.
+#[derive(Debug)]
+pub struct Node {
+    /// The machine.
+    pub vm: Vm,
+}
+
+impl Node {
+    /// From the snapshot.
+    ///
+    /// # Errors
+    /// Where the VM does not come up.
+    pub fn start() -> Result<Self> {
+        let bed = Bed::locate()?;
+        let set = ModuleSet { dir: bed.modules("nsx"), kernel: bed.kernel().to_owned() };
+        Self::with_payload(&[set])
+    }
+
+    /// From the snapshot, with other module sets.
+    ///
+    /// # Errors
+    /// Where the VM does not come up.
+    pub fn with_payload(sets: &[ModuleSet]) -> Result<Self> {
+        let node = Self { vm: Vm::from_snapshot("node")? };
+        let agent = program::release("pointsman").map_err(VmError::new)?;
+        node.vm.put_file(&agent, AGENT)?;
+        let dir = tempfile::tempdir().map_err(|error| VmError::new(error.to_string()))?;
+        payload::write(dir.path(), sets, CNI_VERSION);
+        for entry in WalkDir::new(dir.path()).into_iter().flatten() {
+            if entry.file_type().is_file() {
+                let inside = entry.path().strip_prefix(dir.path()).unwrap_or(entry.path());
+                node.vm.put_file(entry.path(), &format!("/payload/{}", inside.display()))?;
+            }
+        }
+        node.configure(PROFILES)?;
+        Ok(node)
+    }
+
+    /// Replaces the configuration.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn configure(&self, text: &str) -> Result<()> {
+        self.vm.put(CONFIG, text.as_bytes(), 0o644)
+    }
+
+    /// Runs the agent to its end, however it ends. The configuration is named.
+    ///
+    /// # Errors
+    /// Where the VM does not answer.
+    pub fn try_agent(&self, arguments: &str) -> Result<Output> {
+        self.vm.run(&agent(arguments).within(Duration::from_secs(240)))
+    }
+
+    /// Runs the agent; it has to succeed.
+    ///
+    /// # Errors
+    /// With all that it printed, where it did not.
+    pub fn agent(&self, arguments: &str) -> Result<String> {
+        let output = self.try_agent(arguments)?;
+        output.succeeded()?;
+        Ok(output.stdout)
+    }
+
+    /// Starts the agent and leaves it running.
+    ///
+    /// # Errors
+    /// Where the VM does not answer.
+    pub fn start_agent(&self, arguments: &str) -> Result<Running<'_>> {
+        self.vm.spawn(&agent(arguments))
+    }
+
+    /// Starts `pointsman run` with the agent's own token, the API server being reached
+    /// through the uplink only.
+    ///
+    /// # Errors
+    /// Where the VM does not answer.
+    pub fn run_agent(&self, token: &str, ca: &std::path::Path, port: u16) -> Result<Running<'_>> {
+        let secrets = "/var/run/secrets/kubernetes.io/serviceaccount";
+        let ca = fs::read(ca).map_err(|error| VmError::new(error.to_string()))?;
+        self.vm.put(&format!("{secrets}/token"), token.as_bytes(), 0o600)?;
+        self.vm.put(&format!("{secrets}/ca.crt"), &ca, 0o644)?;
+        let command = agent("run")
+            .env("NODE_NAME", NAME)
+            .env("KUBERNETES_SERVICE_HOST", HOST)
+            .env("KUBERNETES_SERVICE_PORT", &port.to_string());
+        self.vm.spawn(&command)
+    }
+
+    /// What `pointsman observe` says.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub fn observe(&self) -> Result<Value> {
+        let text = self.agent("observe")?;
+        serde_json::from_str(&text).map_err(|error| VmError::new(format!("{error}: {text}")))
+    }
+
+    /// The loaded openvswitch's build id, as the kernel says it; empty when none is loaded.
+    ///
+    /// # Errors
+    /// Where the VM does not answer.
+    pub fn loaded_build_id(&self) -> Result<String> {
+        self.vm.sh(
+            "f=/sys/module/openvswitch/notes/.note.gnu.build-id; \
+             [ ! -e $f ] || od -An -v -tx1 -j16 $f | tr -d ' \\n'",
+        )
+    }
+
+    /// Addresses, routes and rules in an order that does not depend on history, as `ip` says
+    /// it; the names of links are kept.
+    ///
+    /// # Errors
+    /// Where the VM does not answer.
+    pub fn ip_state(&self) -> Result<String> {
+        self.vm.sh(
+            "ip -o address show scope global | sed 's/^[0-9]*: //' | sort; \
+             ip -4 route show table main | sort; ip -6 route show table main | grep -v '^fe80\\|^multicast' | sort; \
+             ip rule; ip -6 rule",
+        )
+    }
+}
+
+fn agent(arguments: &str) -> Command {
+    let words = [AGENT, "--config", CONFIG].into_iter().chain(arguments.split_whitespace());
+    Command::new(words)
+}

@@ -10,6 +10,7 @@ pub mod disk;
 pub mod host_command;
 pub mod journal;
 pub mod netlink;
+pub mod node;
 pub mod observe;
 pub mod ovsdb;
 pub mod telemetry;

@@ -23,9 +23,9 @@ pub struct DiskError {
 }
 
 impl DiskError {
-    /// Whether the file or a directory above it is not there.
+    /// Whether the file or a directory above it is not there, or what is above it is no directory.
     pub fn is_not_found(&self) -> bool {
-        self.source.kind() == io::ErrorKind::NotFound
+        matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
     }
 }
 
@@ -48,7 +48,7 @@ impl Reasoned for DiskError {
     }
 }
 
-fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+pub(crate) fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DiskError {
     let path = path.to_owned();
     move |source| DiskError { operation, path, source }
 }
@@ -248,6 +248,20 @@ mod tests {
         root.write("/big", 0o600, &[0; 11]).unwrap();
         let error = root.read("/big", 10).unwrap_err();
         assert_eq!(error.to_string(), "read /big");
+    }
+
+    #[test]
+    fn the_planner_knows_the_temporary_name() {
+        let staged = pointsman_core::plan::file::staged_beside("/opt/cni/bin/nsx");
+        assert_eq!(temporary_beside(Path::new("/opt/cni/bin/nsx")), Path::new(&staged));
+    }
+
+    #[test]
+    fn below_a_file_there_is_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = HostRoot::new(dir.path());
+        root.write("/opt", 0o600, b"").unwrap();
+        assert_eq!(root.state("/opt/cni/bin/nsx").unwrap(), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::disk::HostRoot;
 use pointsman_core::error::Reasoned;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -103,11 +103,22 @@ impl HostTools {
     }
 
     /// [`Self::run_unchecked`] with variables added to the environment.
-    #[expect(clippy::disallowed_methods, reason = "the one place that starts a process")]
     pub fn run_with(
         &self,
         argv: &[&str],
         environment: &[(&str, &str)],
+        limit: Duration,
+    ) -> Result<Output, CommandError> {
+        self.run_fed(argv, environment, "", limit)
+    }
+
+    /// [`Self::run_with`] and a text of at most a pipe's 64 KiB on standard input.
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts a process")]
+    pub fn run_fed(
+        &self,
+        argv: &[&str],
+        environment: &[(&str, &str)],
+        input: &str,
         limit: Duration,
     ) -> Result<Output, CommandError> {
         let start = |source| CommandError::Start { command: argv.join(" "), source };
@@ -124,11 +135,15 @@ impl HostTools {
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("LC_ALL", "C")
             .envs(environment.iter().copied())
-            .stdin(Stdio::null())
+            .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(start)?;
+        if let Some(mut pipe) = child.stdin.take() {
+            // who does not want to read it does not have to
+            drop(pipe.write_all(input.as_bytes()));
+        }
         let stdout = drain(child.stdout.take());
         let stderr = drain(child.stderr.take());
         let Some(status) = wait(&mut child, limit).map_err(start)? else {
@@ -185,6 +200,14 @@ mod tests {
         assert!(chain(&error).contains("exit status: 3: why"), "{error}");
         let error = HostTools::Here.run(&["/no/such/tool"], limit).unwrap_err();
         assert_eq!(error.reason(), "HostToolMissing");
+    }
+
+    #[test]
+    fn a_tool_is_fed() {
+        let limit = Duration::from_secs(10);
+        let feed = |argv: &[&str]| HostTools::Here.run_fed(argv, &[("A", "b")], "text", limit);
+        assert_eq!(feed(&["sh", "-c", "cat; echo $A"]).unwrap().stdout, "textb\n");
+        assert!(feed(&["true"]).unwrap().status.success());
     }
 
     #[test]

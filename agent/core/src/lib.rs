@@ -30,3 +30,4 @@ pub mod phase;
 pub mod plan;
 pub mod report;
 pub mod request;
+pub mod version;

@@ -7,7 +7,7 @@ use pointsman_core::model::{Digest, FileState};
 use pointsman_core::plan::file::{Source, Step};
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use thiserror::Error;
 
@@ -40,7 +40,7 @@ impl Reasoned for FileError {
     }
 }
 
-fn boxed<E: Reasoned>(error: E) -> Box<dyn Reasoned> {
+pub(super) fn boxed<E: Reasoned>(error: E) -> Box<dyn Reasoned> {
     Box::new(error)
 }
 
@@ -92,7 +92,11 @@ impl Executor {
         if at.is_dir() {
             return Ok(());
         }
-        fs::DirBuilder::new().mode(mode).create(&at).map_err(failed("make the directory", path))?;
+        let created = fs::DirBuilder::new().mode(mode).create(&at);
+        created.map_err(failed("make the directory", path))?;
+        // the umask has taken bits away
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(&at, mode).map_err(failed("set the mode of", path))?;
         disk::sync_directory_of(&at).map_err(boxed)
     }
 
@@ -118,7 +122,7 @@ fn failed(operation: &'static str, path: &str) -> impl FnOnce(io::Error) -> Box<
     move |source| boxed(FileError::Failed { operation, path, source })
 }
 
-fn expect(path: &str, contents: &[u8], sha256: Digest) -> Applied {
+pub(super) fn expect(path: &str, contents: &[u8], sha256: Digest) -> Applied {
     let found = Digest::of(contents);
     if found == sha256 {
         return Ok(());

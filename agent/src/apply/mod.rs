@@ -1,5 +1,6 @@
 //! One function per step. Decides nothing: a step says all.
 
+mod cni;
 mod file;
 
 use crate::disk::HostRoot;
@@ -66,7 +67,7 @@ impl Executor {
             Step::File(step) => self.apply_file(step),
             Step::Handover(_) | Step::Ovs(_) => Ok(()),
             Step::Modules(step) => match *step {},
-            Step::Cni(step) => match *step {},
+            Step::Cni(step) => self.apply_cni(step),
         };
         applied.map_err(|source| ApplyError { step: step.to_string(), source })
     }

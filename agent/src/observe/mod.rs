@@ -51,3 +51,10 @@ pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, Obs
     let _ = settings;
     Ok(Observed { schema: OBSERVED_SCHEMA, host: host(executor)?, ..Observed::default() })
 }
+mod cni;
+mod host;
+mod payload;
+
+pub use cni::observe_cni;
+pub use host::observe_host;
+pub use payload::{NoPayload, observe_payload, read_payload};

@@ -26,4 +26,7 @@ pub struct Observed {
     pub cni: Cni,
     /// What the image brought. None where there is no payload directory.
     pub payload: Option<Payload>,
+    /// Why there is no payload, for the refusal of a plan that needs one.
+    #[serde(default)]
+    pub payload_fault: Option<String>,
 }

@@ -91,6 +91,15 @@ impl fmt::Display for Step {
     }
 }
 
+/// The temporary name that a write of a path uses, beside it.
+///
+/// A killed write leaves it behind; whoever looks for leftovers asks for this name.
+/// It starts with a dot and ends in `.tmp`: no reader of directories takes it for its own.
+pub fn staged_beside(path: &str) -> String {
+    let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+    format!("{directory}/.{name}.pointsman.tmp")
+}
+
 /// The effect on the observed files.
 pub fn simulate(observed: &mut Observed, step: &Step) {
     match step {

@@ -58,3 +58,4 @@ mod payload;
 pub use cni::observe_cni;
 pub use host::observe_host;
 pub use payload::{NoPayload, observe_payload, read_payload};
+pub mod network;

@@ -1,4 +1,5 @@
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
 
 /// What netlink tells of one network namespace.
@@ -16,6 +17,9 @@ pub struct Network {
     pub neighbours: Vec<Neighbour>,
     /// `net.ipv4.conf.all.rp_filter`; the kernel uses the larger of this and the link's.
     pub rp_filter_all: u8,
+    /// `net.ipv4.conf.default.rp_filter`: what a new link starts with.
+    #[serde(default)]
+    pub rp_filter_default: u8,
 }
 
 /// A network device.
@@ -56,7 +60,7 @@ pub struct Address {
     pub label: Option<String>,
     /// `RT_SCOPE_*`: 0 global, 253 link, 254 host.
     pub scope: u8,
-    /// `IFA_F_*`.
+    /// `IFA_F_*` that a person sets. State (secondary, tentative, permanent, deprecated, DAD failed) is left out.
     pub flags: u32,
     /// Seconds; `u32::MAX` is for ever.
     pub valid_lft: u32,
@@ -66,6 +70,9 @@ pub struct Address {
     pub protocol: u8,
     /// Metric of the connected route; none where the kernel's default holds.
     pub metric: Option<u32>,
+    /// Attributes carried verbatim; none on the kernels known today.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<Attribute>,
 }
 
 /// A route.
@@ -77,6 +84,9 @@ pub struct Route {
     pub destination: IpAddr,
     /// The destination's bits; 0 for the default route.
     pub prefix_len: u8,
+    /// Bits of the source that the route is for (its address is `RTA_SRC`, verbatim); IPv6 only.
+    #[serde(default)]
+    pub source_len: u8,
     /// `RTN_*`: 1 unicast.
     pub kind: u8,
     /// `RTPROT_*`: 2 kernel, 3 boot, 4 static.
@@ -93,7 +103,7 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Of a route with one hop.
     pub link: Option<String>,
-    /// `RTNH_F_*` that a person sets: 4 onlink. State flags (dead, linkdown, offload) are left out.
+    /// `RTNH_F_*` that a person sets: 4 onlink. State (dead, linkdown, offload, trap) is left out.
     pub flags: u32,
     /// Legs of a multipath route.
     pub hops: Vec<Hop>,
@@ -117,9 +127,9 @@ pub struct Hop {
 }
 
 /// A netlink attribute that nobody here interprets.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Attribute {
-    /// Number in its family.
+    /// Number in its family, `NLA_F_*` bits included.
     pub kind: u16,
     /// Value in hexadecimal digits.
     pub value: String,
@@ -132,6 +142,21 @@ pub struct Rule {
     pub family: u8,
     /// Smaller is asked first.
     pub priority: u32,
+    /// `FR_ACT_*`: 1 looks into a table.
+    #[serde(default)]
+    pub action: u8,
+    /// `FIB_RULE_*`: 2 inverts the selectors.
+    #[serde(default)]
+    pub flags: u32,
+    /// Selector.
+    #[serde(default)]
+    pub tos: u8,
+    /// Bits of the source selector (its address is `FRA_SRC`, verbatim).
+    #[serde(default)]
+    pub source_len: u8,
+    /// Bits of the destination selector (its address is `FRA_DST`, verbatim).
+    #[serde(default)]
+    pub destination_len: u8,
     /// Table to look up, where the rule names one.
     pub table: Option<u32>,
     /// `FRA_PROTOCOL`; says whose the rule is.
@@ -157,4 +182,68 @@ pub struct Neighbour {
     pub permanent: bool,
     /// `NTF_PROXY`.
     pub proxy: bool,
+}
+
+/// `ip address` words.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ip)?;
+        if let Some(peer) = self.peer {
+            write!(f, " peer {peer}")?;
+        }
+        write!(f, "/{} on {}", self.prefix_len, self.link)
+    }
+}
+
+/// `ip route` words.
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = ["", "", "local ", "broadcast ", "anycast ", "multicast ", "blackhole "];
+        match self.kind {
+            7 => f.write_str("unreachable ")?,
+            8 => f.write_str("prohibit ")?,
+            9 => f.write_str("throw ")?,
+            kind => f.write_str(kinds.get(usize::from(kind)).copied().unwrap_or("other "))?,
+        }
+        write!(f, "{}/{}", self.destination, self.prefix_len)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        if let Some(link) = &self.link {
+            write!(f, " dev {link}")?;
+        }
+        if let Some(metric) = self.metric {
+            write!(f, " metric {metric}")?;
+        }
+        if let Some(prefsrc) = self.prefsrc {
+            write!(f, " src {prefsrc}")?;
+        }
+        for hop in &self.hops {
+            f.write_str(" nexthop")?;
+            if let Some(gateway) = hop.gateway {
+                write!(f, " via {gateway}")?;
+            }
+            write!(f, " dev {} weight {}", hop.link, u16::from(hop.hops) + 1)?;
+        }
+        if self.table == 254 { Ok(()) } else { write!(f, " table {}", self.table) }
+    }
+}
+
+/// `ip neighbour` words.
+impl fmt::Display for Neighbour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let proxy = if self.proxy { "proxy " } else { "" };
+        write!(f, "{proxy}{} on {}", self.ip, self.link)?;
+        match &self.mac {
+            Some(mac) => write!(f, " at {mac}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Network {
+    /// A link by name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
 }

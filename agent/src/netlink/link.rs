@@ -1,0 +1,140 @@
+use super::attribute::{self, Decoded, Malformed};
+use super::{Connection, NetlinkError, Request};
+use netlink_packet_core::Emitable;
+use netlink_packet_route::link::{LinkFlags, LinkHeader};
+use pointsman_core::model::Link;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+const RTM_SETLINK: u16 = 19;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+
+/// The links of a network namespace, by index: every other message names a link by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Links(Vec<Entry>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    link: Link,
+    running: bool,
+    master: Option<u32>,
+}
+
+impl Links {
+    /// Reads them.
+    pub fn dump(connection: &mut Connection) -> Result<Self, NetlinkError> {
+        let mut body = [0; 16];
+        LinkHeader::default().emit(&mut body);
+        let kinds = (RTM_GETLINK, RTM_NEWLINK);
+        let mut found = connection.dump("list links", kinds, &body, |body| decode(body).map(Some))?;
+        found.sort_by_key(|entry| entry.link.index);
+        let names = Self(found.clone());
+        for entry in &mut found {
+            entry.link.master = entry.master.and_then(|index| names.name(index).map(str::to_owned));
+        }
+        Ok(Self(found))
+    }
+
+    /// Whether two readings name the same links by the same numbers.
+    pub fn same_names(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).all(|(a, b)| {
+                (a.link.index, &a.link.name, a.master) == (b.link.index, &b.link.name, b.master)
+            })
+    }
+
+    /// A link's name.
+    pub(super) fn name(&self, index: u32) -> Option<&str> {
+        let at = self.0.binary_search_by_key(&index, |entry| entry.link.index).ok()?;
+        self.0.get(at).map(|entry| entry.link.name.as_str())
+    }
+
+    /// A link's name, which must be known: it was made after the links were read otherwise.
+    pub(super) fn known(&self, index: u32) -> Decoded<String> {
+        self.name(index)
+            .map(str::to_owned)
+            .ok_or_else(|| Malformed(format!("names link {index}, which the list of links lacks")))
+    }
+
+    /// A link's number.
+    pub fn index(&self, name: &str, operation: &str) -> Result<u32, NetlinkError> {
+        self.0.iter().find(|entry| entry.link.name == name).map(|entry| entry.link.index).ok_or_else(
+            || NetlinkError::NoSuchLink { operation: operation.into(), link: name.into() },
+        )
+    }
+
+    /// A link by name.
+    pub fn get(&self, name: &str) -> Option<&Link> {
+        self.0.iter().map(|entry| &entry.link).find(|link| link.name == name)
+    }
+
+    /// Whether a link is `IFF_RUNNING`: it has a carrier, and its queue takes packets.
+    pub fn is_running(&self, name: &str) -> bool {
+        self.0.iter().any(|entry| entry.link.name == name && entry.running)
+    }
+
+    /// All of them, by index.
+    pub fn into_links(self) -> Vec<Link> {
+        self.0.into_iter().map(|entry| entry.link).collect()
+    }
+}
+
+fn decode(body: &[u8]) -> Decoded<Entry> {
+    let header = LinkHeader::parse(body).map_err(|error| Malformed(error.to_string()))?;
+    let mut link = Link {
+        index: header.index,
+        up: header.flags.contains(LinkFlags::Up),
+        ..Link::default()
+    };
+    let mut master = None;
+    for attribute in attribute::parse(body.get(16..).unwrap_or_default())? {
+        match attribute.kind() {
+            IFLA_IFNAME => link.name = attribute.text()?,
+            IFLA_MTU => link.mtu = attribute.u32()?,
+            IFLA_MASTER => master = Some(attribute.u32()?),
+            IFLA_ADDRESS if !attribute.value.is_empty() => {
+                link.mac = Some(attribute::mac_text(attribute.value));
+            }
+            IFLA_LINKINFO => {
+                let nested = attribute.nested()?;
+                let kind = nested.iter().find(|inner| inner.kind() == IFLA_INFO_KIND);
+                link.kind = kind.map(attribute::Raw::text).transpose()?;
+            }
+            _ => {}
+        }
+    }
+    Ok(Entry { link, running: header.flags.contains(LinkFlags::Running), master })
+}
+
+/// `ip link set LINK up`.
+pub(crate) fn set_up(links: &Links, name: &str) -> Result<Request, NetlinkError> {
+    let operation = format!("set the link {name} up");
+    let header = LinkHeader {
+        index: links.index(name, &operation)?,
+        flags: LinkFlags::Up,
+        change_mask: LinkFlags::Up,
+        ..LinkHeader::default()
+    };
+    Ok(change(operation, &header))
+}
+
+/// `ip link set LINK mtu MTU`.
+pub(crate) fn set_mtu(links: &Links, name: &str, mtu: u32) -> Result<Request, NetlinkError> {
+    let operation = format!("set the MTU of {name} to {mtu}");
+    let header = LinkHeader { index: links.index(name, &operation)?, ..LinkHeader::default() };
+    let mut request = change(operation, &header);
+    attribute::push(&mut request.body, IFLA_MTU, &mtu.to_ne_bytes());
+    Ok(request)
+}
+
+fn change(operation: String, header: &LinkHeader) -> Request {
+    let mut body = vec![0; header.buffer_len()];
+    header.emit(&mut body);
+    Request { operation, kind: RTM_SETLINK, flags: 0, body }
+}

@@ -2,6 +2,8 @@
 
 mod cni;
 mod file;
+mod ovs;
+mod ovs_daemons;
 
 use crate::disk::HostRoot;
 use crate::host_command::HostTools;
@@ -65,7 +67,8 @@ impl Executor {
     pub fn apply(&self, step: &Step) -> Result<(), ApplyError> {
         let applied = match step {
             Step::File(step) => self.apply_file(step),
-            Step::Handover(_) | Step::Ovs(_) => Ok(()),
+            Step::Ovs(step) => self.apply_ovs(step),
+            Step::Handover(_) => Ok(()),
             Step::Modules(step) => match *step {},
             Step::Cni(step) => self.apply_cni(step),
         };

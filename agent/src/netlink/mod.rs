@@ -18,3 +18,6 @@ pub use error::NetlinkError;
 pub use link::Links;
 pub use transport::{Connection, Request};
 pub use watch::{NetworkChange, watch};
+
+mod generic;
+pub mod openvswitch;

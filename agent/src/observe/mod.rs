@@ -59,3 +59,4 @@ pub use cni::observe_cni;
 pub use host::observe_host;
 pub use payload::{NoPayload, observe_payload, read_payload};
 pub mod network;
+pub mod ovs;

@@ -1,1 +1,22 @@
 //! The only place that speaks to OVSDB and to the Open vSwitch daemons.
+//!
+//! A blocking client of RFC 7047 over a Unix socket: every read and write has a
+//! deadline, every reply a size limit, and a server that hangs, dies or talks
+//! nonsense is an error, never a hang. A change asserts the rows that it was derived
+//! from, so that one made by somebody else in between fails it and it is derived again.
+
+mod change;
+mod client;
+mod error;
+mod framing;
+mod process;
+mod row;
+mod snapshot;
+
+pub use change::{
+    Changed, add_bridge, add_port, ask_for_pass, delete_bridge, pin_mac, remove_port,
+};
+pub use client::Client;
+pub use error::OvsdbError;
+pub use process::{Daemon, daemon_of_run_directory, is_alive, living};
+pub use snapshot::{InterfaceRow, Snapshot};

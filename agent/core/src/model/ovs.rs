@@ -8,10 +8,17 @@ pub struct Ovs {
     pub database: Option<OvsDatabase>,
     /// Why there is no database, in plain words.
     pub database_error: Option<String>,
+    /// Whether a process `ovsdb-server` lives; it may hang.
+    #[serde(default)]
+    pub ovsdb_server: bool,
     /// Whether a process `ovs-vswitchd` lives.
     pub vswitchd: bool,
     /// Kernel datapaths of the host's network namespace.
     pub datapaths: Vec<Datapath>,
+    /// The configuration that the daemons will find again when they start. Known to a
+    /// simulation that stopped them; an observation leaves it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<OvsDatabase>,
 }
 
 /// The configuration database.
@@ -72,6 +79,11 @@ impl Ovs {
 }
 
 impl Bridge {
+    /// Whether the kernel's module carries it, not vswitchd itself.
+    pub fn is_in_kernel(&self) -> bool {
+        matches!(self.datapath_type.as_str(), "" | "system")
+    }
+
     /// A port by name.
     pub fn port(&self, name: &str) -> Option<&Port> {
         self.ports.iter().find(|port| port.name == name)

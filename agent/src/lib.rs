@@ -13,5 +13,7 @@ pub mod netlink;
 pub mod node;
 pub mod observe;
 pub mod ovsdb;
+pub mod reconcile;
+mod report;
 pub mod telemetry;
 pub mod transaction;

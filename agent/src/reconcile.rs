@@ -3,10 +3,12 @@
 
 use crate::apply::Executor;
 use crate::journal::{Journal, JournalError, Record};
+use crate::netlink::{self, NetlinkError, NetworkChange};
 use crate::node::{self, Node, NodeError, Outbox, Seen};
 use crate::observe::{self, ObserveError};
 use crate::report;
 use crate::transaction::{Outcome, Progress, Site, TransactionError};
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use pointsman_core::config::Settings;
 use pointsman_core::decision::{Attempt, Decision, Verdict, decide};
 use pointsman_core::error::{Reasoned, chain};
@@ -38,6 +40,9 @@ pub enum RunError {
     /// The API server's address or credentials.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// Notifications of the kernel.
+    #[error("watch the network")]
+    Watch(#[source] NetlinkError),
     /// The loop could not be set up.
     #[error("set up the loop")]
     Setup(#[source] std::io::Error),
@@ -51,6 +56,7 @@ impl Reasoned for RunError {
         match self {
             Self::Journal(source) => source.reason(),
             Self::Node(source) => source.reason(),
+            Self::Watch(source) => source.reason(),
             Self::Setup(_) => "SetupFailed",
             Self::Panicked(_) => "Defect",
         }
@@ -60,6 +66,7 @@ impl Reasoned for RunError {
         match self {
             Self::Journal(source) => source.is_transient(),
             Self::Node(source) => source.is_transient(),
+            Self::Watch(source) => source.is_transient(),
             Self::Setup(_) | Self::Panicked(_) => false,
         }
     }
@@ -95,7 +102,7 @@ pub async fn run(
     let mut requests = node.requests();
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Setup)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Setup)?;
-    let mut changes = crate::netlink::watch_changes().map_err(RunError::Setup)?;
+    let mut changes = netlink::watch().map_err(RunError::Watch)?;
     let mut tick = tokio::time::interval(LOOK_AGAIN);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen: Option<Seen> = None;
@@ -106,21 +113,27 @@ pub async fn run(
                 None => return Ok(()),
             },
             _ = tick.tick() => {}
-            () = changes.next() => {
-                tokio::time::sleep(SETTLE).await;
-                changes.drain();
-            }
+            change = changes.next() => match change {
+                Some(_) => settle(&mut changes).await,
+                // what is overheard meanwhile, the next look finds
+                None => changes = netlink::watch().map_err(RunError::Watch)?,
+            },
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
         if let Some(seen) = &seen {
             follow(&workshop, &node, seen).await?;
             // what this transaction itself changed is no news
-            changes.drain();
+            while let Some(Some(_)) = changes.next().now_or_never() {}
         }
     }
     node.outbox().flush(LAST_WORDS).await;
     Ok(())
+}
+
+/// Waits until a burst of changes is over.
+async fn settle(changes: &mut (impl Stream<Item = NetworkChange> + Unpin)) {
+    while let Ok(Some(_)) = tokio::time::timeout(SETTLE, changes.next()).await {}
 }
 
 async fn recover(workshop: &Arc<Workshop>) -> Result<(), RunError> {
@@ -131,7 +144,9 @@ async fn recover(workshop: &Arc<Workshop>) -> Result<(), RunError> {
             tracing::warn!(goal = %record.goal, end = ?outcome.end, "an unfinished transaction was found");
         }
         // told on the Node once it can be reached
-        Err(error) => tracing::error!(error = %chain(&error), "could not finish the open transaction"),
+        Err(error) => {
+            tracing::error!(error = %chain(&error), "could not finish the open transaction")
+        }
     }
     Ok(())
 }
@@ -184,10 +199,9 @@ async fn attempt(
         profile,
         phase: Mutex::new(None),
     };
-    let ended = on_host(workshop, move |workshop| {
-        workshop.site(&herald).carry_out(&goal, Some(&request))
-    })
-    .await?;
+    let ended =
+        on_host(workshop, move |workshop| workshop.site(&herald).carry_out(&goal, Some(&request)))
+            .await?;
     // connections do not survive a moved address; a new one tells at once
     if let Err(error) = node.rebuild().await {
         tracing::warn!(error = %chain(&error), "could not build a new client");
@@ -244,7 +258,9 @@ impl Workshop {
 
     fn report(&self, seen: &Seen, observed: &Observed, verdict: &Verdict) -> Report {
         let mut profiles: Profiles = self.journal.read_note(PROFILES).unwrap_or_default();
-        if let Some(id) = verdict.verified.as_ref().filter(|id| profiles.current.as_ref() != Some(id)) {
+        if let Some(id) =
+            verdict.verified.as_ref().filter(|id| profiles.current.as_ref() != Some(id))
+        {
             profiles = Profiles { current: Some(id.clone()), previous: profiles.current };
             if let Err(error) = self.journal.write_note(PROFILES, &profiles) {
                 tracing::warn!(error = %chain(&error), "could not note the profile");

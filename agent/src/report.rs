@@ -3,8 +3,9 @@
 use crate::reconcile::now;
 use pointsman_core::config::Settings;
 use pointsman_core::model::Observed;
-use pointsman_core::plan::{handover, switch};
-use pointsman_core::report::{AddressOwner, Report, State};
+use pointsman_core::plan::cni::{self, Places};
+use pointsman_core::plan::switch;
+use pointsman_core::report::{Report, State};
 
 /// A report that says nothing yet.
 pub(crate) fn empty() -> Report {
@@ -31,10 +32,9 @@ pub(crate) fn of(settings: &Settings, observed: &Observed) -> Report {
     let uplink = observed.network.links.iter().find(|link| link.name == settings.node.uplink);
     Report {
         boot_id: observed.host.boot_id.clone(),
-        address_owner: switch::owner(settings, observed).map(|owner| match owner {
-            handover::Owner::Bridge => AddressOwner::Bridge,
-            handover::Owner::Uplink => AddressOwner::Uplink,
-        }),
+        address_owner: switch::owner(settings, observed),
+        cni_version: cni::installed_version(observed, &Places::of(&settings.paths))
+            .map(ToString::to_string),
         uplink_mtu: uplink.map(|link| link.mtu),
         ..empty()
     }

@@ -1,6 +1,8 @@
 //! What the agent says of itself, in words that a person and a script share.
 
 use crate::keys::{self, Annotations};
+use crate::phase::Phase;
+use crate::plan::handover::Owner;
 use crate::request::{ProfileId, Wanted, verbatim};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -31,21 +33,6 @@ pub enum State {
     Degraded,
 }
 
-/// What a switch is at, annotation `pointsman.io/phase`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Phase {
-    /// Checking, planning and saving the way back; nothing is changed yet.
-    Preparing,
-    /// Carrying out the plan.
-    Applying,
-    /// Observing again, planning again.
-    Verifying,
-    /// Making the new profile the one that a restart keeps.
-    Committing,
-    /// On the way back.
-    RollingBack,
-}
-
 /// Whose Open vSwitch module the kernel finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -69,16 +56,6 @@ pub struct OvsModule {
     pub origin: ModuleOrigin,
     /// Build id of the loaded module, hexadecimal; none while none is loaded.
     pub loaded: Option<String>,
-}
-
-/// Annotation `pointsman.io/address-owner`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AddressOwner {
-    /// The bridge's internal port.
-    Bridge,
-    /// The uplink itself.
-    Uplink,
 }
 
 /// All that the agent says at one time.
@@ -110,7 +87,7 @@ pub struct Report {
     /// None before the first look.
     pub ovs_module: Option<OvsModule>,
     /// None while neither holds all of them.
-    pub address_owner: Option<AddressOwner>,
+    pub address_owner: Option<Owner>,
     /// `nsxBuildVersion` on disk; none where nothing is installed.
     pub cni_version: Option<String>,
     /// Bytes; none where there is no uplink.
@@ -210,12 +187,6 @@ impl fmt::Display for State {
     }
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
 impl fmt::Display for ModuleOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -238,7 +209,7 @@ impl fmt::Display for OvsModule {
     }
 }
 
-impl fmt::Display for AddressOwner {
+impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bridge => "bridge",
@@ -271,7 +242,7 @@ mod tests {
                 origin: ModuleOrigin::InTree,
                 loaded: Some("00ff".into()),
             }),
-            address_owner: Some(AddressOwner::Bridge),
+            address_owner: Some(Owner::Bridge),
             cni_version: Some("4.1.2".into()),
             uplink_mtu: Some(1500),
         }

@@ -123,9 +123,7 @@ fn encode(
     let header = AddressHeader {
         family: family(address.ip),
         prefix_len: address.prefix_len,
-        flags: AddressHeaderFlags::from_bits_retain(
-            u8::try_from(flags & 0xff).unwrap_or_default(),
-        ),
+        flags: AddressHeaderFlags::from_bits_retain(u8::try_from(flags & 0xff).unwrap_or_default()),
         scope: address.scope.into(),
         index: links.index(&address.link, operation)?,
     };

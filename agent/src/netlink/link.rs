@@ -32,7 +32,8 @@ impl Links {
         let mut body = [0; 16];
         LinkHeader::default().emit(&mut body);
         let kinds = (RTM_GETLINK, RTM_NEWLINK);
-        let mut found = connection.dump("list links", kinds, &body, |body| decode(body).map(Some))?;
+        let mut found =
+            connection.dump("list links", kinds, &body, |body| decode(body).map(Some))?;
         found.sort_by_key(|entry| entry.link.index);
         let names = Self(found.clone());
         for entry in &mut found {
@@ -64,9 +65,14 @@ impl Links {
 
     /// A link's number.
     pub fn index(&self, name: &str, operation: &str) -> Result<u32, NetlinkError> {
-        self.0.iter().find(|entry| entry.link.name == name).map(|entry| entry.link.index).ok_or_else(
-            || NetlinkError::NoSuchLink { operation: operation.into(), link: name.into() },
-        )
+        self.0
+            .iter()
+            .find(|entry| entry.link.name == name)
+            .map(|entry| entry.link.index)
+            .ok_or_else(|| NetlinkError::NoSuchLink {
+                operation: operation.into(),
+                link: name.into(),
+            })
     }
 
     /// A link by name.
@@ -87,11 +93,8 @@ impl Links {
 
 fn decode(body: &[u8]) -> Decoded<Entry> {
     let header = LinkHeader::parse(body).map_err(|error| Malformed(error.to_string()))?;
-    let mut link = Link {
-        index: header.index,
-        up: header.flags.contains(LinkFlags::Up),
-        ..Link::default()
-    };
+    let mut link =
+        Link { index: header.index, up: header.flags.contains(LinkFlags::Up), ..Link::default() };
     let mut master = None;
     for attribute in attribute::parse(body.get(16..).unwrap_or_default())? {
         match attribute.kind() {

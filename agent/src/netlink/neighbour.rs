@@ -35,9 +35,9 @@ pub(crate) fn dump(
         let flags = NeighbourFlags::from_bits_retain(flags);
         NeighbourHeader { family, flags, ..NeighbourHeader::default() }.emit(&mut body);
         let kinds = (RTM_GETNEIGH, RTM_NEWNEIGH);
-        found.extend(connection.dump("list neighbours", kinds, &body, |body| {
-            decode(body, links, family)
-        })?);
+        found.extend(
+            connection.dump("list neighbours", kinds, &body, |body| decode(body, links, family))?,
+        );
     }
     Ok(found)
 }

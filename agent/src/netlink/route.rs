@@ -177,8 +177,7 @@ fn encode(links: &Links, route: &Route, operation: &str) -> Result<Vec<u8>, Netl
     if let Some(prefsrc) = route.prefsrc {
         attribute::push_ip(&mut body, RTA_PREFSRC, prefsrc);
     }
-    let invalid =
-        |Malformed(detail)| NetlinkError::Invalid { operation: operation.into(), detail };
+    let invalid = |Malformed(detail)| NetlinkError::Invalid { operation: operation.into(), detail };
     if !route.hops.is_empty() {
         let mut hops = Vec::new();
         for hop in &route.hops {

@@ -29,8 +29,7 @@ pub(crate) fn dump(
 ) -> Result<Vec<Rule>, NetlinkError> {
     let mut body = [0; HEADER];
     RuleHeader { family, ..RuleHeader::default() }.emit(&mut body);
-    connection
-        .dump("list rules", (RTM_GETRULE, RTM_NEWRULE), &body, |body| decode(body, family))
+    connection.dump("list rules", (RTM_GETRULE, RTM_NEWRULE), &body, |body| decode(body, family))
 }
 
 fn decode(body: &[u8], family: AddressFamily) -> Decoded<Option<Rule>> {

@@ -262,7 +262,9 @@ impl Connection {
             Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {
                 return Err(overrun(operation));
             }
-            other => other.map_err(|source| NetlinkError::Socket { operation: "receive", source })?,
+            other => {
+                other.map_err(|source| NetlinkError::Socket { operation: "receive", source })?
+            }
         };
         if sender.port_number() != 0 {
             let source = io::Error::other("a message from another process");
@@ -357,8 +359,7 @@ fn outcome(message: &Message<'_>, operation: &str) -> Result<Option<NetlinkError
     if code == 0 {
         return Ok(None);
     }
-    let repeated: &[u8; 4] =
-        message.body.get(4..).and_then(<[u8]>::first_chunk).ok_or_else(cut)?;
+    let repeated: &[u8; 4] = message.body.get(4..).and_then(<[u8]>::first_chunk).ok_or_else(cut)?;
     let repeated = if message.flags & NLM_F_CAPPED == 0 {
         usize::try_from(u32::from_ne_bytes(*repeated)).map_err(|_| cut())?
     } else {
@@ -417,7 +418,10 @@ mod tests {
         let message = next_message(&mut bytes.as_slice(), "dump").unwrap().unwrap();
         let error = done(&message, "dump").unwrap_err();
         assert_eq!(error.errno(), Some(nix::libc::EMSGSIZE));
-        assert!(chain(&error).contains("the kernel says \"too long\": Message too long"), "{error}");
+        assert!(
+            chain(&error).contains("the kernel says \"too long\": Message too long"),
+            "{error}"
+        );
     }
 
     #[test]

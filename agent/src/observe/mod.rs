@@ -1,5 +1,15 @@
 //! Reads what the host is; changes nothing.
 
+mod cni;
+mod host;
+pub mod network;
+pub mod ovs;
+mod payload;
+
+pub use cni::observe_cni;
+pub use host::observe_host;
+pub use payload::{NoPayload, observe_payload, read_payload};
+
 use crate::apply::Executor;
 use pointsman_core::config::Settings;
 use pointsman_core::error::Reasoned;
@@ -42,21 +52,21 @@ fn of<E: Reasoned>(noun: &'static str) -> impl FnOnce(E) -> ObserveError {
 
 /// The machine alone.
 pub fn host(executor: &Executor) -> Result<Host, ObserveError> {
-    let _ = executor;
-    Ok(Host::default())
+    observe_host(&executor.root).map_err(of("the host"))
 }
 
 /// Everything.
 pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, ObserveError> {
-    let _ = settings;
-    Ok(Observed { schema: OBSERVED_SCHEMA, host: host(executor)?, ..Observed::default() })
+    let mut observed = Observed {
+        schema: OBSERVED_SCHEMA,
+        host: host(executor)?,
+        ovs: ovs::observe(&executor.ovsdb).map_err(of("Open vSwitch"))?,
+        ..Observed::default()
+    };
+    // after Open vSwitch, whose answer may take two seconds: the network is what moves
+    observed.network = network::read().map_err(of("the network"))?;
+    observe_payload(&mut observed, &executor.payload);
+    observe_cni(&mut observed, &executor.root, &settings.paths, &executor.payload)
+        .map_err(of("the CNI files"))?;
+    Ok(observed)
 }
-mod cni;
-mod host;
-mod payload;
-
-pub use cni::observe_cni;
-pub use host::observe_host;
-pub use payload::{NoPayload, observe_payload, read_payload};
-pub mod network;
-pub mod ovs;

@@ -139,10 +139,8 @@ impl Node {
     /// # Errors
     /// Where the VM does not answer.
     pub fn loaded_build_id(&self) -> Result<String> {
-        self.vm.sh(
-            "f=/sys/module/openvswitch/notes/.note.gnu.build-id; \
-             [ ! -e $f ] || od -An -v -tx1 -j16 $f | tr -d ' \\n'",
-        )
+        self.vm.sh("f=/sys/module/openvswitch/notes/.note.gnu.build-id; \
+             [ ! -e $f ] || od -An -v -tx1 -j16 $f | tr -d ' \\n'")
     }
 
     /// Addresses, routes and rules in an order that does not depend on history, as `ip` says

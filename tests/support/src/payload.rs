@@ -35,7 +35,12 @@ pub struct ModuleSet {
 pub fn write(to: &Path, sets: &[ModuleSet], cni_version: &str) {
     let mut manifest = String::new();
     for set in sets {
-        writeln!(manifest, "[[modules]]\nversion = {MODULES_VERSION:?}\nkernels = [{:?}]", set.kernel).unwrap();
+        writeln!(
+            manifest,
+            "[[modules]]\nversion = {MODULES_VERSION:?}\nkernels = [{:?}]",
+            set.kernel
+        )
+        .unwrap();
         for name in MODULES {
             let path = format!("modules/{}/{name}.ko", set.kernel);
             let contents = fs::read(set.dir.join(format!("{name}.ko"))).unwrap();
@@ -47,15 +52,21 @@ pub fn write(to: &Path, sets: &[ModuleSet], cni_version: &str) {
     writeln!(manifest, "[cni]\nversion = {cni_version:?}").unwrap();
     let mut cni = |role: &str, path: &str, mode: u32, contents: &[u8]| {
         let sha256 = put(to, path, contents, mode);
-        writeln!(manifest, "[cni.files.{role}]\npath = {path:?}\nmode = \"{mode:04o}\"\nsha256 = {sha256:?}").unwrap();
+        writeln!(
+            manifest,
+            "[cni.files.{role}]\npath = {path:?}\nmode = \"{mode:04o}\"\nsha256 = {sha256:?}"
+        )
+        .unwrap();
     };
     let plugin = |name: &str| {
-        fs::read(Path::new(PLUGINS).join(name)).expect("containernetworking-plugins is not installed: run scripts/setup")
+        fs::read(Path::new(PLUGINS).join(name))
+            .expect("containernetworking-plugins is not installed: run scripts/setup")
     };
     cni("nsx", "cni/nsx", 0o755, &plugin("bridge"));
     cni("loopback", "cni/loopback", 0o755, &plugin("loopback"));
     cni("conflist", "cni/10-nsx.conflist", 0o600, conflist(cni_version).as_bytes());
-    let loopback = "{\n  \"cniVersion\": \"0.3.1\",\n  \"name\": \"lo\",\n  \"type\": \"loopback\"\n}\n";
+    let loopback =
+        "{\n  \"cniVersion\": \"0.3.1\",\n  \"name\": \"lo\",\n  \"type\": \"loopback\"\n}\n";
     cni("loopback-conf", "cni/99-loopback.conf", 0o600, loopback.as_bytes());
     put(to, "manifest.toml", manifest.as_bytes(), 0o644);
 }

@@ -29,7 +29,10 @@ pub fn release(package: &str) -> Result<PathBuf, String> {
         .output()
         .map_err(|error| format!("run cargo: {error}"))?;
     if !output.status.success() {
-        return Err(format!("cargo could not build {package}: {}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!(
+            "cargo could not build {package}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        ));
     }
     let path = String::from_utf8_lossy(&output.stdout)
         .lines()

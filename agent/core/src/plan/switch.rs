@@ -180,9 +180,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn push(&mut self, title: &str, steps: impl FnOnce(&Observed) -> Vec<Step>) {
+    fn push(&mut self, title: &str, steps: impl FnOnce(&Observed) -> Vec<ovs::Step>) {
         let mut part = Plan::default();
-        part.push(title, steps(&self.now));
+        part.push(title, steps(&self.now).into_iter().map(Step::Ovs).collect());
         self.append(part);
     }
 
@@ -219,7 +219,7 @@ impl<'a> Draft<'a> {
     fn would_reload(&self, target: modules::Target) -> Result<bool, Refusal> {
         let mut free = self.now.clone();
         for step in ovs::stop_and_free(&self.now) {
-            simulate(&mut free, &step);
+            simulate(&mut free, &Step::Ovs(step));
         }
         let plan = self.plan_modules(&free, target, Activate::Live)?;
         Ok(plan.steps().any(modules::touches_memory))

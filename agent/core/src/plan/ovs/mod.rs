@@ -1,5 +1,9 @@
 //! Open vSwitch: bridge and ports through its database, daemons, datapaths.
 
+mod simulation;
+
+pub use simulation::simulate;
+
 use crate::model::Observed;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -94,18 +98,24 @@ impl fmt::Display for Step {
     }
 }
 
-/// The effect on an observation.
-pub fn simulate(observed: &mut Observed, step: &Step) {
-    // filled by the planner of the same name
-    let _ = (observed, step);
+/// What frees the kernel's module: no daemon, no datapath. Addresses must be off the
+/// datapath's devices before, since they vanish with it.
+pub fn stop_and_free(observed: &Observed) -> Vec<Step> {
+    let ovs = &observed.ovs;
+    let running = ovs.vswitchd || ovs.ovsdb_server || ovs.database.is_some();
+    let stop = running.then_some(Step::StopDaemons);
+    let delete = ovs
+        .datapaths
+        .iter()
+        .map(|datapath| Step::DeleteDatapath { datapath: datapath.name.clone() });
+    stop.into_iter().chain(delete).collect()
 }
 
-/// Stub.
-pub fn stop_and_free(_observed: &Observed) -> Vec<crate::plan::Step> {
-    Vec::new()
+/// What makes both daemons answer.
+pub fn start(observed: &Observed) -> Vec<Step> {
+    let answers = observed.ovs.vswitchd && observed.ovs.database.is_some();
+    if answers { Vec::new() } else { vec![Step::StartDaemons] }
 }
 
-/// Stub.
-pub fn start(_observed: &Observed) -> Vec<crate::plan::Step> {
-    Vec::new()
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+use super::*;
+use crate::model::{Address, Hop, Link, OvsDatabase, Route};
+use std::net::IpAddr;
+
+const MAC: &str = "02:00:00:00:77:02";
+
+fn nic(index: u32, name: &str) -> Link {
+    let mac = Some(MAC.to_owned());
+    Link { index, name: name.into(), mac, mtu: 1500, up: true, ..Link::default() }
+}
+
+/// A host with running daemons and nothing configured.
+fn host() -> Observed {
+    let mut observed = Observed::default();
+    observed.ovs.database = Some(OvsDatabase::default());
+    (observed.ovs.ovsdb_server, observed.ovs.vswitchd) = (true, true);
+    observed.network.links = vec![nic(1, "lo"), nic(2, "eth1")];
+    observed
+}
+
+fn add_bridge(datapath_type: &str) -> Step {
+    Step::AddBridge {
+        bridge: "br-int".into(),
+        datapath_type: datapath_type.into(),
+        hwaddr: MAC.into(),
+        external_ids: BTreeMap::from([("bridge-id".into(), "br-int".into())]),
+    }
+}
+
+fn add_port() -> Step {
+    Step::AddPort { bridge: "br-int".into(), port: "eth1".into() }
+}
+
+fn after(mut observed: Observed, steps: &[Step]) -> Observed {
+    for step in steps {
+        simulate(&mut observed, step);
+    }
+    observed
+}
+
+fn address(link: &str, ip: &str) -> Address {
+    Address {
+        link: link.into(),
+        ip: ip.parse().unwrap(),
+        prefix_len: 24,
+        peer: None,
+        broadcast: None,
+        label: None,
+        scope: 0,
+        flags: 0x80,
+        valid_lft: u32::MAX,
+        preferred_lft: u32::MAX,
+        protocol: 0,
+        metric: None,
+    }
+}
+
+fn route(destination: &str, link: Option<&str>, hops: &[&str]) -> Route {
+    let destination: IpAddr = destination.parse().unwrap();
+    let hop = |link: &&str| Hop {
+        gateway: None,
+        link: (*link).to_owned(),
+        hops: 0,
+        flags: 0,
+        attributes: Vec::new(),
+    };
+    Route {
+        table: 254,
+        destination,
+        prefix_len: 24,
+        kind: 1,
+        protocol: 4,
+        scope: 0,
+        tos: 0,
+        metric: None,
+        prefsrc: None,
+        gateway: None,
+        link: link.map(str::to_owned),
+        flags: 0,
+        hops: hops.iter().map(hop).collect(),
+        attributes: Vec::new(),
+    }
+}
+
+fn link<'a>(observed: &'a Observed, name: &str) -> Option<&'a Link> {
+    observed.network.links.iter().find(|link| link.name == name)
+}
+
+#[test]
+fn a_bridge_with_its_port_is_made_once() {
+    let once = after(host(), &[add_bridge(""), add_port()]);
+    let bridge = once.ovs.bridge("br-int").unwrap();
+    assert_eq!(bridge.fail_mode.as_deref(), Some("standalone"));
+    assert_eq!(bridge.port("eth1").unwrap().ofport, Some(1));
+    assert_eq!(once.ovs.datapaths[0].vports, ["br-int", "eth1"]);
+    assert_eq!(link(&once, "eth1").unwrap().master.as_deref(), Some("ovs-system"));
+    let device = link(&once, "br-int").unwrap();
+    assert_eq!((device.mac.as_deref(), device.up, &device.master), (Some(MAC), false, &None));
+    assert!(!link(&once, "ovs-system").unwrap().up);
+    assert_eq!(after(once.clone(), &[add_bridge(""), add_port()]), once);
+}
+
+#[test]
+fn removing_what_was_added_leads_back() {
+    let remove = Step::RemovePort { bridge: "br-int".into(), port: "eth1".into() };
+    let delete = Step::DeleteBridge { bridge: "br-int".into() };
+    for kind in ["", "system", "netdev"] {
+        let made = [add_bridge(kind), add_port()];
+        let there = after(host(), &made);
+        assert_eq!(after(there.clone(), &[remove.clone(), delete.clone()]), host(), "{kind}");
+        assert_eq!(after(there, std::slice::from_ref(&delete)), host(), "{kind}");
+    }
+    let of_user_space = after(host(), &[add_bridge("netdev"), add_port()]);
+    assert_eq!(link(&of_user_space, "eth1").unwrap().master, None);
+    assert!(of_user_space.ovs.datapaths.is_empty());
+}
+
+#[test]
+fn stopping_keeps_the_datapath_and_freeing_takes_it_with_its_devices() {
+    let mut there = after(host(), &[add_bridge(""), add_port()]);
+    there.network.addresses = vec![address("br-int", "10.0.0.1"), address("lo", "127.0.0.1")];
+    there.network.routes = vec![
+        route("10.1.0.0", Some("br-int"), &[]),
+        route("10.2.0.0", None, &["br-int", "lo"]),
+        route("fd00::", None, &["br-int", "lo"]),
+        route("fd01::", None, &["br-int", "br-int"]),
+    ];
+    let steps = stop_and_free(&there);
+    let freeing = Step::DeleteDatapath { datapath: "ovs-system".into() };
+    assert_eq!(steps, [Step::StopDaemons, freeing.clone()]);
+
+    let stopped = after(there.clone(), &[Step::StopDaemons]);
+    assert_eq!((&stopped.ovs.database, stopped.ovs.vswitchd), (&None, false));
+    assert_eq!(stopped.ovs.datapaths, there.ovs.datapaths);
+    assert_eq!(stopped.network, there.network);
+    assert_eq!(stop_and_free(&stopped), [freeing]);
+
+    let free = after(there.clone(), &steps);
+    assert_eq!(stop_and_free(&free), []);
+    assert!(free.ovs.datapaths.is_empty());
+    let names: Vec<_> = free.network.links.iter().map(|link| link.name.as_str()).collect();
+    assert_eq!(names, ["lo", "eth1"]);
+    assert_eq!(link(&free, "eth1").unwrap().master, None);
+    assert_eq!(free.network.addresses, [address("lo", "127.0.0.1")]);
+    assert_eq!(free.network.routes, [route("fd00::", Some("lo"), &[])]);
+
+    assert_eq!(start(&free), [Step::StartDaemons]);
+    let back = after(free, &[Step::StartDaemons]);
+    assert_eq!(start(&back), []);
+    assert_eq!(back.ovs, there.ovs);
+    assert_eq!(link(&back, "eth1").unwrap().master.as_deref(), Some("ovs-system"));
+    assert_eq!(link(&back, "br-int").unwrap().mac.as_deref(), Some(MAC));
+    assert_eq!(back.network.addresses, [address("lo", "127.0.0.1")]);
+}
+
+#[test]
+fn a_vport_is_removed_without_the_daemons_and_comes_back_with_them() {
+    let remove = Step::RemoveVport { datapath: "ovs-system".into(), port: "eth1".into() };
+    let there = after(host(), &[add_bridge(""), add_port()]);
+    let dark = after(there.clone(), &[Step::StopDaemons, remove]);
+    assert_eq!(link(&dark, "eth1").unwrap().master, None);
+    assert_eq!(dark.ovs.datapaths[0].vports, ["br-int"]);
+    assert_eq!(after(dark, &[Step::StartDaemons]), there);
+}
+
+#[test]
+fn a_master_that_is_no_datapath_stays() {
+    let mut bonded = host();
+    bonded.network.links[1].master = Some("bond0".into());
+    let remove = Step::RemoveVport { datapath: "ovs-system".into(), port: "eth1".into() };
+    assert_eq!(after(bonded.clone(), &[remove]), bonded);
+}
+
+#[test]
+fn a_hung_server_is_stopped_too() {
+    let mut hung = host();
+    hung.ovs.database = None;
+    hung.ovs.vswitchd = false;
+    assert_eq!(stop_and_free(&hung), [Step::StopDaemons]);
+    assert_eq!(start(&hung), [Step::StartDaemons]);
+}
+
+#[test]
+fn an_observation_without_the_newer_fields_is_still_read() {
+    let text = r#"{"database":null,"database_error":"x","vswitchd":true,"datapaths":[]}"#;
+    let ovs: crate::model::Ovs = serde_json::from_str(text).unwrap();
+    assert!(ovs.vswitchd && !ovs.ovsdb_server && ovs.stopped.is_none());
+}

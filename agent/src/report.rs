@@ -4,8 +4,9 @@ use crate::reconcile::now;
 use pointsman_core::config::Settings;
 use pointsman_core::model::Observed;
 use pointsman_core::plan::cni::{self, Places};
+use pointsman_core::plan::modules::which_set;
 use pointsman_core::plan::switch;
-use pointsman_core::report::{Report, State};
+use pointsman_core::report::{OvsModule, Report, State};
 
 /// A report that says nothing yet.
 pub(crate) fn empty() -> Report {
@@ -32,6 +33,13 @@ pub(crate) fn of(settings: &Settings, observed: &Observed) -> Report {
     let uplink = observed.network.links.iter().find(|link| link.name == settings.node.uplink);
     Report {
         boot_id: observed.host.boot_id.clone(),
+        ovs_module: Some(OvsModule {
+            origin: which_set(observed, &settings.paths, &observed.host.kernel),
+            loaded: observed
+                .modules
+                .loaded("openvswitch")
+                .and_then(|module| module.identity.build_id.clone()),
+        }),
         address_owner: switch::owner(settings, observed),
         cni_version: cni::installed_version(observed, &Places::of(&settings.paths))
             .map(ToString::to_string),

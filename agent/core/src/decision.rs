@@ -7,7 +7,7 @@ use crate::goal::Goal;
 use crate::keys::Annotations;
 use crate::model::Observed;
 use crate::phase::End;
-use crate::plan::{Plan, Step, modules};
+use crate::plan::{Plan, Step, switch};
 use crate::report::State;
 use crate::request::{ProfileId, Request, Wanted};
 
@@ -132,7 +132,7 @@ fn reached(
     id: ProfileId,
     plan: &Plan,
 ) -> Decision {
-    if modules::reboot_pending(settings, profile, observed) {
+    if switch::reboot_pending(settings, profile, observed) {
         let message = format!(
             "the files of {} are in place, and the kernel still runs the former module set; \
              reboot the node to load the new one",

@@ -1,6 +1,7 @@
 //! What the agent says of itself, in words that a person and a script share.
 
 use crate::keys::{self, Annotations};
+use crate::model::ModuleState;
 use crate::phase::Phase;
 use crate::plan::handover::Owner;
 use crate::request::{ProfileId, Wanted, verbatim};
@@ -33,27 +34,11 @@ pub enum State {
     Degraded,
 }
 
-/// Whose Open vSwitch module the kernel finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ModuleOrigin {
-    /// The kernel's own set.
-    InTree,
-    /// A set that the user installed.
-    User,
-    /// The payload's set.
-    Nsx,
-    /// Files of more than one set.
-    Mixed,
-    /// No module at all.
-    None,
-}
-
 /// Annotation `pointsman.io/ovs-module`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OvsModule {
     /// Of the files.
-    pub origin: ModuleOrigin,
+    pub origin: ModuleState,
     /// Build id of the loaded module, hexadecimal; none while none is loaded.
     pub loaded: Option<String>,
 }
@@ -187,21 +172,9 @@ impl fmt::Display for State {
     }
 }
 
-impl fmt::Display for ModuleOrigin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::InTree => "in-tree",
-            Self::User => "user",
-            Self::Nsx => "nsx",
-            Self::Mixed => "mixed",
-            Self::None => "none",
-        })
-    }
-}
-
 impl fmt::Display for OvsModule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.origin.fmt(f)?;
+        f.write_str(self.origin.word())?;
         match &self.loaded {
             Some(build_id) => write!(f, "@{build_id}"),
             None => Ok(()),
@@ -239,7 +212,7 @@ mod tests {
             transition_time: "2026-01-02T03:04:05Z".into(),
             agent_version: "0.1.0".into(),
             ovs_module: Some(OvsModule {
-                origin: ModuleOrigin::InTree,
+                origin: ModuleState::InTree,
                 loaded: Some("00ff".into()),
             }),
             address_owner: Some(Owner::Bridge),

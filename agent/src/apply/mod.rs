@@ -2,6 +2,7 @@
 
 mod cni;
 mod file;
+mod modules;
 mod ovs;
 mod ovs_daemons;
 
@@ -67,9 +68,9 @@ impl Executor {
     pub fn apply(&self, step: &Step) -> Result<(), ApplyError> {
         let applied = match step {
             Step::File(step) => self.apply_file(step),
-            Step::Ovs(step) => self.apply_ovs(step),
             Step::Handover(_) => Ok(()),
-            Step::Modules(step) => match *step {},
+            Step::Ovs(step) => self.apply_ovs(step),
+            Step::Modules(step) => self.apply_modules(step),
             Step::Cni(step) => self.apply_cni(step),
         };
         applied.map_err(|source| ApplyError { step: step.to_string(), source })

@@ -2,6 +2,7 @@
 
 mod cni;
 mod host;
+pub mod modules;
 pub mod network;
 pub mod ovs;
 mod payload;
@@ -68,5 +69,14 @@ pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, Obs
     observe_payload(&mut observed, &executor.payload);
     observe_cni(&mut observed, &executor.root, &settings.paths, &executor.payload)
         .map_err(of("the CNI files"))?;
+    let manifest = observed.payload.as_ref().map(|payload| payload.manifest.clone());
+    let sources = modules::ModuleSources {
+        root: &executor.root,
+        paths: &settings.paths,
+        running: &observed.host.kernel,
+        payload: manifest.as_ref().map(|manifest| (executor.payload.as_path(), manifest)),
+    };
+    observed.modules =
+        modules::observe_modules(&sources, &mut observed.files).map_err(of("the modules"))?;
     Ok(observed)
 }

@@ -107,6 +107,9 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
         Step::Ovs(step) => ovs::simulate(observed, step),
         Step::Modules(step) => modules::simulate(observed, step),
         Step::Cni(step) => cni::simulate(observed, step),
-        Step::File(step) => file::simulate(observed, step),
+        Step::File(step) => {
+            file::simulate(observed, step);
+            modules::learn(observed, step);
+        }
     }
 }

@@ -51,11 +51,7 @@ pub fn plan_switch(
     way_back: Option<&Checkpoint>,
 ) -> Result<Plan, Refusal> {
     let target = Target {
-        modules: match profile.modules {
-            ModulesChoice::Payload => Some(modules::Target::Payload),
-            ModulesChoice::InTree => Some(modules::Target::InTree),
-            ModulesChoice::Leave => None,
-        },
+        modules: module_target(profile),
         cni: match profile.cni {
             CniChoice::Payload => Some(cni::Target::Payload),
             CniChoice::Leave => None,
@@ -73,6 +69,23 @@ pub fn plan_switch(
         },
     };
     plan_target(settings, &target, observed, way_back)
+}
+
+fn module_target(profile: &Profile) -> Option<modules::Target> {
+    match profile.modules {
+        ModulesChoice::Payload => Some(modules::Target::Payload),
+        ModulesChoice::InTree => Some(modules::Target::InTree),
+        ModulesChoice::Leave => None,
+    }
+}
+
+/// Whether a profile's module set is on disk and another one in memory.
+pub fn reboot_pending(settings: &Settings, profile: &Profile, observed: &Observed) -> bool {
+    module_target(profile).is_some_and(|target| {
+        let kernel = observed.host.kernel.clone();
+        let want = modules::Want { kernel, target, activate: settings.switch.activate };
+        modules::reboot_pending(&want, observed, &settings.paths)
+    })
 }
 
 /// The steps back to a checkpoint.

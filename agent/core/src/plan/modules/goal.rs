@@ -1,0 +1,240 @@
+//! Which files a target wants: paths and contents, nothing of how to get there.
+
+use super::Target;
+use super::disk::is_leftover;
+use super::overrides::{OVERRIDE_FILE, Pins, SET_DIRECTORY, entries, our_pins};
+use super::state::is_payloads;
+use crate::config::Paths;
+use crate::model::{Digest, FileState, MODULE_STEMS, Observed, module_stem};
+use crate::payload::ModuleSet;
+use crate::plan::file::Source;
+use std::collections::BTreeMap;
+
+/// What is wanted at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Directory,
+    File { sha256: Digest, mode: u32, source: Source },
+    Absent,
+}
+
+/// What is wanted at each path that this noun decides about; every other path stays as it is.
+#[derive(Debug, Default)]
+pub(super) struct Goal {
+    pub(super) wanted: BTreeMap<String, Wanted>,
+}
+
+/// The places of one kernel, absolute on the host.
+#[derive(Debug)]
+pub(super) struct Places {
+    pub(super) weak_updates: String,
+    /// Where NCP puts its set.
+    pub(super) set: String,
+    /// NCP's own directory.
+    pub(super) nsx: String,
+    /// Where NCP keeps the user's files of [`Self::set`].
+    pub(super) backup: String,
+    conf_directory: String,
+    conf: String,
+}
+
+impl Places {
+    pub(super) fn of(kernel: &str, paths: &Paths) -> Self {
+        let tree = format!("{}/{kernel}", paths.modules);
+        Self {
+            weak_updates: format!("{tree}/weak-updates"),
+            set: format!("{tree}/{SET_DIRECTORY}"),
+            nsx: format!("{tree}/nsx"),
+            backup: format!("{tree}/nsx/usr-ovs-kmod-backup"),
+            conf_directory: paths.depmod.clone(),
+            conf: format!("{}/{OVERRIDE_FILE}", paths.depmod),
+        }
+    }
+
+    fn directories(&self) -> [&String; 4] {
+        [&self.weak_updates, &self.set, &self.nsx, &self.backup]
+    }
+}
+
+/// By name of the file: digest and mode.
+type Files = BTreeMap<String, (Digest, u32)>;
+
+/// The module files of the set's names in a directory, whatever their suffix.
+fn set_files(observed: &Observed, directory: &str) -> Files {
+    let of_set = |name: &str| module_stem(name).is_some_and(|stem| MODULE_STEMS.contains(&stem));
+    entries(observed, directory)
+        .filter(|(name, _)| of_set(name))
+        .filter_map(|(name, state)| match state {
+            FileState::Regular { mode, sha256, .. } => Some((name.to_owned(), (*sha256, *mode))),
+            FileState::Symlink { .. } | FileState::Directory | FileState::Other => None,
+        })
+        .collect()
+}
+
+/// What of a kernel's tree is the user's and what was made for the set.
+#[derive(Debug)]
+struct Origin {
+    users: Files,
+    pins: Pins,
+    /// Directories below the kernel's that were made for the set.
+    made: Vec<String>,
+}
+
+impl Origin {
+    /// `origin` is the state before an unfinished transaction, or the present one.
+    ///
+    /// Where NCP's directory is there, its backup tells the user's files, and what lies in
+    /// the set's place is NSX's; where our override is there, the same. Otherwise the
+    /// files in the set's place are the user's, unless the payload brought them.
+    fn read(origin: &Observed, kernel: &str, places: &Places, paths: &Paths) -> Self {
+        let pins = our_pins(origin, paths);
+        let pinned = pins.kernels.get(kernel).cloned();
+        let users = if origin.files.contains_key(&places.backup) {
+            set_files(origin, &places.backup)
+        } else if pinned.is_some() {
+            Files::new()
+        } else {
+            let mut files = set_files(origin, &places.set);
+            files.retain(|name, _| !is_payloads(origin, &format!("{}/{name}", places.set)));
+            files
+        };
+        let absent = |path: &&String| !origin.files.contains_key(*path);
+        let made = pinned.unwrap_or_else(|| {
+            [&places.weak_updates, &places.set].into_iter().filter(absent).cloned().collect()
+        });
+        Self { users, pins, made }
+    }
+}
+
+impl Goal {
+    /// The goal for a kernel. `set` is there for [`Target::Payload`] only, `before` for
+    /// [`Target::Before`].
+    pub(super) fn new(
+        target: Target,
+        kernel: &str,
+        observed: &Observed,
+        before: Option<&Observed>,
+        set: Option<&ModuleSet>,
+        paths: &Paths,
+    ) -> Self {
+        let places = Places::of(kernel, paths);
+        let origin = before.unwrap_or(observed);
+        let mut goal = Self::default();
+        goal.clear(observed, &places);
+        match (target, set) {
+            (Target::Payload, Some(set)) => goal.payload(kernel, origin, set, &places, paths),
+            (Target::InTree | Target::Payload, _) => goal.in_tree(kernel, origin, &places, paths),
+            (Target::Before, _) => goal.before(origin, &places),
+        }
+        goal
+    }
+
+    /// Everything of ours away: where each goal starts from.
+    fn clear(&mut self, observed: &Observed, places: &Places) {
+        for directory in [&places.set, &places.backup] {
+            for (name, _) in entries(observed, directory) {
+                let of_set = module_stem(name).is_some_and(|stem| MODULE_STEMS.contains(&stem));
+                if of_set || is_leftover(name) {
+                    self.wanted.insert(format!("{directory}/{name}"), Wanted::Absent);
+                }
+            }
+        }
+        for (name, _) in entries(observed, &places.conf_directory) {
+            if is_leftover(name) && name.contains(OVERRIDE_FILE) {
+                self.wanted.insert(format!("{}/{name}", places.conf_directory), Wanted::Absent);
+            }
+        }
+        self.wanted.insert(places.conf.clone(), Wanted::Absent);
+        self.wanted.insert(places.nsx.clone(), Wanted::Absent);
+        self.wanted.insert(places.backup.clone(), Wanted::Absent);
+    }
+
+    fn put(&mut self, directory: &str, files: &Files) {
+        for (name, (sha256, mode)) in files {
+            let (sha256, mode, source) = (*sha256, *mode, Source::Store);
+            let file = Wanted::File { sha256, mode, source };
+            self.wanted.insert(format!("{directory}/{name}"), file);
+        }
+    }
+
+    fn directory(&mut self, path: &str) {
+        self.wanted.insert(path.to_owned(), Wanted::Directory);
+    }
+
+    fn pins(&mut self, pins: &Pins, places: &Places) {
+        if let Some(text) = pins.render() {
+            self.directory(&places.conf_directory);
+            let sha256 = Digest::of(text.as_bytes());
+            let file = Wanted::File { sha256, mode: 0o644, source: Source::Inline(text) };
+            self.wanted.insert(places.conf.clone(), file);
+        } else if pins.made.contains(&places.conf_directory) {
+            self.wanted.insert(places.conf_directory.clone(), Wanted::Absent);
+        }
+    }
+
+    fn payload(
+        &mut self,
+        kernel: &str,
+        origin: &Observed,
+        set: &ModuleSet,
+        places: &Places,
+        paths: &Paths,
+    ) {
+        let was = Origin::read(origin, kernel, places, paths);
+        for directory in places.directories() {
+            self.directory(directory);
+        }
+        self.put(&places.backup, &was.users);
+        for (stem, file) in &set.files {
+            let source = Source::Payload(file.path.clone());
+            let wanted = Wanted::File { sha256: file.sha256, mode: 0o644, source };
+            self.wanted.insert(format!("{}/{stem}.ko", places.set), wanted);
+        }
+        let mut pins = was.pins;
+        note_made(&mut pins, origin, places);
+        pins.kernels.insert(kernel.to_owned(), was.made);
+        self.pins(&pins, places);
+    }
+
+    fn in_tree(&mut self, kernel: &str, origin: &Observed, places: &Places, paths: &Paths) {
+        let was = Origin::read(origin, kernel, places, paths);
+        for made in &was.made {
+            self.wanted.insert(made.clone(), Wanted::Absent);
+        }
+        if !was.users.is_empty() {
+            self.directory(&places.weak_updates);
+            self.directory(&places.set);
+            self.put(&places.set, &was.users);
+        }
+        let mut pins = was.pins;
+        note_made(&mut pins, origin, places);
+        pins.kernels.remove(kernel);
+        self.pins(&pins, places);
+    }
+
+    fn before(&mut self, before: &Observed, places: &Places) {
+        let directories = places.directories();
+        for directory in directories.into_iter().chain([&places.conf_directory]) {
+            let wanted = match before.files.get(directory) {
+                Some(FileState::Directory) => Wanted::Directory,
+                Some(_) => continue,
+                None => Wanted::Absent,
+            };
+            self.wanted.insert(directory.clone(), wanted);
+        }
+        self.put(&places.set, &set_files(before, &places.set));
+        self.put(&places.backup, &set_files(before, &places.backup));
+        if let Some(FileState::Regular { mode, sha256, .. }) = before.files.get(&places.conf) {
+            let (mode, sha256, source) = (*mode, *sha256, Source::Store);
+            self.wanted.insert(places.conf.clone(), Wanted::File { sha256, mode, source });
+        }
+    }
+}
+
+/// Notes a configuration directory that is to be made, so that it is removed with the file.
+fn note_made(pins: &mut Pins, origin: &Observed, places: &Places) {
+    let there = origin.files.contains_key(&places.conf_directory);
+    if !there && !pins.made.contains(&places.conf_directory) {
+        pins.made.push(places.conf_directory.clone());
+    }
+}

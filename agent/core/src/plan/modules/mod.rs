@@ -1,0 +1,291 @@
+//! Kernel modules: which set lies on disk, which the index chooses, which is loaded.
+//!
+//! The set lies where NCP puts it, in `weak-updates/openvswitch` of the kernel's tree, the
+//! user's earlier files of that directory in `nsx/usr-ovs-kmod-backup`. depmod prefers
+//! neither by itself, so an override file names the winner and the index is asked
+//! whether it agrees.
+//!
+//! Every file is written whole, under no other order than: copies first, then the user's
+//! backup, then the set, then depmod's configuration, then the index. A crash between two
+//! steps is recovered by planning again, with the checkpoint of the unfinished
+//! transaction, toward either end.
+
+mod disk;
+mod goal;
+mod live;
+mod overrides;
+mod preflight;
+mod state;
+#[cfg(test)]
+mod tests;
+mod winner;
+
+pub use live::{Loaded, loaded, ovs_module, reboot_pending};
+pub use overrides::{
+    OTHER_DIRECTORIES, OVERRIDE_FILE, SET_DIRECTORY, is_conf, is_release, parse_depmod,
+};
+pub use state::which_set;
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{Activate, Paths};
+use crate::model::{Digest, Identity, Index, IndexEntry, LoadedModule, Observed, loaded_name};
+use crate::plan::file::{self, Source};
+use crate::plan::{Plan, Refusal};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use winner::Winners;
+
+/// Which set is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// The payload's set for the kernel.
+    Payload,
+    /// The user's own set where the user had one, else the kernel's own.
+    InTree,
+    /// What the checkpoint holds.
+    Before,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// Release of the kernel whose tree is changed.
+    pub kernel: String,
+    /// Which set.
+    pub target: Target,
+    /// Whether the loaded module is exchanged too, or left for the next boot.
+    pub activate: Activate,
+}
+
+/// A change that is more than a file, or a check of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do")]
+pub enum Step {
+    /// See that nothing but the named modules holds a loaded module. Changes nothing.
+    CheckUnheld {
+        /// Of the module, underscores in place of hyphens.
+        name: String,
+        /// Loaded modules that are going to be unloaded before it.
+        holders: Vec<String>,
+    },
+    /// Index the modules of a kernel, and see that the index was written whole.
+    RunDepmod {
+        /// Its release.
+        kernel: String,
+        /// Parent of the kernels' trees.
+        modules: String,
+        /// Where depmod looks for configuration first.
+        depmod: String,
+    },
+    /// See that the index chooses what it should. Changes nothing.
+    CheckIndex {
+        /// Release of the kernel.
+        kernel: String,
+        /// Parent of the kernels' trees.
+        modules: String,
+        /// By stem, the files below the kernel's directory of which one must be chosen; the
+        /// index must not know a stem that has none.
+        expect: BTreeMap<String, BTreeSet<String>>,
+    },
+    /// Take a module out of the running kernel; fails at once where anything holds it.
+    UnloadModule {
+        /// Of the module.
+        name: String,
+    },
+    /// Load a module by name, so that it is the index that chooses the file.
+    LoadModule {
+        /// Of the module.
+        name: String,
+        /// What it may be: one per file that the index may choose.
+        expect: Vec<Identity>,
+    },
+    /// See that the loaded module is of the wanted build. Changes nothing.
+    CheckLoaded {
+        /// Of the module.
+        name: String,
+        /// What it may be.
+        expect: Vec<Identity>,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CheckUnheld { name, .. } => {
+                write!(f, "check that nothing holds the loaded module {name}")
+            }
+            Self::RunDepmod { kernel, .. } => write!(f, "index the modules of the kernel {kernel}"),
+            Self::CheckIndex { kernel, expect, .. } => {
+                let chosen = expect.get("openvswitch").and_then(BTreeSet::first);
+                let chosen = chosen.map_or("no openvswitch", String::as_str);
+                write!(
+                    f,
+                    "check that the index of the kernel {kernel} chooses {chosen} and its set"
+                )
+            }
+            Self::UnloadModule { name } => write!(f, "unload the module {name}"),
+            Self::LoadModule { name, .. } => write!(f, "load the module {name}"),
+            Self::CheckLoaded { name, expect } => {
+                let expect: Vec<String> = expect.iter().map(Identity::to_string).collect();
+                write!(f, "check that the loaded {name} is the one with {}", expect.join(" or "))
+            }
+        }
+    }
+}
+
+/// Whether a step exchanges what the kernel runs, which needs Open vSwitch at rest.
+pub fn touches_memory(step: &crate::plan::Step) -> bool {
+    matches!(step, crate::plan::Step::Modules(Step::UnloadModule { .. } | Step::LoadModule { .. }))
+}
+
+/// The steps from what is to what is wanted.
+///
+/// `way_back` is the checkpoint of an unfinished transaction, and must be given where
+/// there is one: it tells the user's files from the payload's in a half-changed tree.
+/// [`Target::Before`] needs it; without one there is nothing to go back to.
+pub fn plan_modules(
+    want: &Want,
+    observed: &Observed,
+    way_back: Option<&Checkpoint>,
+    paths: &Paths,
+) -> Result<Plan, Refusal> {
+    let kernel = preflight::kernel(want, observed)?;
+    let before = way_back.map(|checkpoint| &checkpoint.before);
+    let set = match want.target {
+        Target::Payload => {
+            preflight::not_builtin(kernel)?;
+            Some(preflight::payload_set(kernel, observed)?)
+        }
+        Target::InTree => {
+            preflight::not_builtin(kernel)?;
+            None
+        }
+        Target::Before if before.is_none() => {
+            let message = "there is no checkpoint, so there is no earlier state to go back to";
+            return Err(Refusal::new("NoCheckpoint", message));
+        }
+        Target::Before => None,
+    };
+    if want.target != Target::Before {
+        preflight::plain_files(want, observed, paths)?;
+    }
+    let goal = goal::Goal::new(want.target, &want.kernel, observed, before, set, paths);
+    let disk = disk::steps(observed, &goal, want.target, paths);
+    let mut after = observed.clone();
+    disk.all().for_each(|step| super::simulate(&mut after, step));
+    let winners = winner::winners(&after, paths, &want.kernel);
+    preflight::one_set(want, &after, &winners, paths)?;
+    let stale = !disk.is_empty() || !index_agrees(&after, &want.kernel, &winners, paths);
+    let settled = if stale { winners.clone() } else { chosen(&after, &want.kernel, &winners) };
+    let live = live::steps(want, observed, &after, before, paths, &settled)?;
+    let plan = assemble(want, paths, disk, stale.then_some(winners), live);
+    Ok(plan)
+}
+
+fn assemble(
+    want: &Want,
+    paths: &Paths,
+    disk: disk::DiskSteps,
+    index: Option<Winners>,
+    live: live::LiveSteps,
+) -> Plan {
+    let own = |steps: Vec<Step>| steps.into_iter().map(super::Step::Modules).collect();
+    let mut plan = Plan { notes: disk.notes, ..Plan::default() };
+    plan.push("see that the loaded module can be exchanged", own(live.first));
+    plan.push("keep copies of the module files that change", disk.keep);
+    plan.push("put the module files in place", disk.put);
+    plan.push("remove what does not belong to the set", disk.clear);
+    plan.push("tell depmod which set to choose", disk.choose);
+    if let Some(expect) = index {
+        let (kernel, modules) = (want.kernel.clone(), paths.modules.clone());
+        let run = Step::RunDepmod {
+            kernel: kernel.clone(),
+            modules: modules.clone(),
+            depmod: paths.depmod.clone(),
+        };
+        let check = Step::CheckIndex { kernel, modules, expect };
+        plan.push("index the modules, and check the choice", own(vec![run, check]));
+    }
+    plan.push("exchange the loaded module", own(live.exchange));
+    plan
+}
+
+/// Whether the index chooses what depmod would choose now.
+///
+/// Dependencies are compared too: an index of other contents at the same paths is stale.
+fn index_agrees(observed: &Observed, kernel: &str, winners: &Winners, paths: &Paths) -> bool {
+    let Some(found) = observed.modules.kernel(kernel) else { return false };
+    if matches!(found.index, Index::Unreadable { .. }) {
+        return false;
+    }
+    winners.iter().all(|(stem, allowed)| match found.winner(stem) {
+        None => allowed.is_empty(),
+        Some(entry) => {
+            let facts = observed.module_at(&format!("{}/{kernel}/{}", paths.modules, entry.path));
+            let depends = facts.map(|facts| facts.depends.as_slice()).unwrap_or_default();
+            allowed.contains(&entry.path)
+                && depends.iter().all(|name| entry.depends.contains(&loaded_name(name)))
+        }
+    })
+}
+
+/// Of equals, the one that the index chose.
+fn chosen(observed: &Observed, kernel: &str, winners: &Winners) -> Winners {
+    let mut winners = winners.clone();
+    if let Some(found) = observed.modules.kernel(kernel) {
+        for (stem, allowed) in &mut winners {
+            allowed.retain(|path| found.winner(stem).is_some_and(|entry| entry.path == *path));
+        }
+    }
+    winners
+}
+
+/// The effect on an observation.
+pub fn simulate(observed: &mut Observed, step: &Step) {
+    match step {
+        Step::CheckUnheld { .. } | Step::CheckIndex { .. } | Step::CheckLoaded { .. } => {}
+        Step::RunDepmod { kernel, modules, depmod } => {
+            let paths =
+                Paths { modules: modules.clone(), depmod: depmod.clone(), ..Paths::default() };
+            index_anew(observed, kernel, &paths);
+        }
+        Step::UnloadModule { name } => {
+            observed.modules.loaded.retain(|module| module.name != *name);
+            for module in &mut observed.modules.loaded {
+                module.holders.retain(|holder| holder != name);
+            }
+        }
+        Step::LoadModule { name, expect } => {
+            let identity = expect.first().cloned().unwrap_or_default();
+            let (name, state) = (name.clone(), "live".to_owned());
+            let module = LoadedModule { name, identity, state, ..LoadedModule::default() };
+            observed.modules.loaded.push(module);
+            observed.modules.loaded.sort_by(|one, two| one.name.cmp(&two.name));
+        }
+    }
+}
+
+fn index_anew(observed: &mut Observed, kernel: &str, paths: &Paths) {
+    let entry = |(stem, path): (String, String)| {
+        let facts = observed.module_at(&format!("{}/{kernel}/{path}", paths.modules));
+        let depends = facts.map(|facts| facts.depends.clone()).unwrap_or_default();
+        let depends = depends.iter().map(|name| loaded_name(name)).collect();
+        (stem, IndexEntry { path, depends })
+    };
+    let winners = live::first_choice(observed, paths, kernel).into_iter().map(entry).collect();
+    let found = observed.modules.kernels.iter_mut().find(|found| found.release == kernel);
+    if let Some(found) = found {
+        found.index = Index::Present { winners };
+    }
+}
+
+/// What a written file says to depmod, for the simulation of the steps behind it.
+pub(super) fn learn(observed: &mut Observed, step: &file::Step) {
+    if let file::Step::Write { path, source: Source::Inline(text), .. } = step
+        && is_conf(path)
+    {
+        observed.modules.depmod.insert(Digest::of(text.as_bytes()), parse_depmod(text));
+    }
+}

@@ -1,4 +1,5 @@
-//! Tests in a virtual machine: real kernel modules, real Open vSwitch on the
-//! kernel datapath, real reboots.
+//! Tests that need a machine of their own: a kernel to load modules into, a power
+//! button, a wire.
 
 mod bed;
+mod modules;

@@ -47,7 +47,7 @@ impl Executor {
             Step::StartDaemons => self.start_daemons(),
             Step::DeleteDatapath { datapath } => {
                 openvswitch::delete_datapath(datapath).map_err(boxed)?;
-                wait_until(&format!("the datapath {datapath} to go"), PASS, || {
+                wait_until(&format!("the end of the datapath {datapath}"), PASS, || {
                     Ok(!openvswitch::datapaths()
                         .map_err(boxed)?
                         .iter()
@@ -93,7 +93,7 @@ impl Executor {
         if changed == Changed::Nothing {
             return Ok(()); // a device of that name is somebody else's
         }
-        wait_until(&format!("the device {bridge} to go"), PASS, || Ok(!device_exists(bridge)))
+        wait_until(&format!("the end of the device {bridge}"), PASS, || Ok(!device_exists(bridge)))
     }
 }
 
@@ -117,7 +117,7 @@ fn wait_for_port(client: &mut Client, bridge: &str, port: &str, changed: Changed
     if !in_kernel {
         return Ok(());
     }
-    wait_until(&format!("the kernel to have the port {port}"), PASS, || is_vport(port))
+    wait_until(&format!("the kernel's vport {port}"), PASS, || is_vport(port))
 }
 
 fn wait_for_mac(client: &mut Client, device: &str, mac: &str) -> Applied {
@@ -130,15 +130,24 @@ fn wait_for_mac(client: &mut Client, device: &str, mac: &str) -> Applied {
 /// will not do when it comes back.
 fn wait_until_free(client: &mut Client, port: &str, changed: Changed) -> Applied {
     let awaited = format!("the removal of {port}");
-    match wait_for_vswitchd(client, &awaited, HINT, |now| Ok(changed.is_carried_out(now))) {
-        Err(error) if matches!(error.reason(), "OvsVswitchdGone" | "OvsVswitchdSilent") => {}
-        result => result?,
+    let passed = wait_for_vswitchd(client, &awaited, HINT, |now| Ok(changed.is_carried_out(now)));
+    match passed {
+        // nobody is left who would free it
+        Err(error) if error.reason() == "OvsVswitchdGone" => {
+            if is_vport(port)? {
+                Err(error)
+            } else {
+                Ok(())
+            }
+        }
+        Err(error) if error.reason() != "OvsVswitchdSilent" => Err(error),
+        Ok(()) | Err(_) => wait_until_no_vport(port),
     }
-    wait_until_no_vport(port)
 }
 
 fn wait_until_no_vport(port: &str) -> Applied {
-    wait_until(&format!("the kernel to free {port}"), PASS, || Ok(!is_vport(port)?))
+    let awaited = format!("the kernel's release of {port}");
+    wait_until(&awaited, PASS.saturating_sub(HINT), || Ok(!is_vport(port)?))
 }
 
 fn is_vport(port: &str) -> Result<bool, Boxed> {

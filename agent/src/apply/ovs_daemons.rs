@@ -59,7 +59,7 @@ impl Executor {
         // the watching parent of a daemon ends after it
         let left =
             || daemons.iter().flat_map(|daemon| daemon.pids.iter().map(|pid| (daemon.name, *pid)));
-        let gone = wait_until("Open vSwitch to end", ENDING, || {
+        let gone = wait_until("the end of Open vSwitch", ENDING, || {
             Ok(!left().any(|(_, pid)| is_alive(pid)) && self.host_daemons().is_empty())
         });
         match left().find(|(_, pid)| is_alive(*pid)) {

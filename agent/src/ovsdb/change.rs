@@ -42,11 +42,17 @@ pub fn add_bridge(
     change(client, &format!("make the bridge {bridge}"), |now| {
         if let Some((_, row)) = now.bridge_row(bridge) {
             let of = |what: &str| format!("the {what} of the bridge {bridge}");
-            let has = |map: &BTreeMap<_, _>, key| map.get(key).cloned().unwrap_or_default();
-            same(&of("datapath_type"), kernel_is_empty(&row.datapath_type), datapath_type)?;
-            same(&of("hwaddr"), &has(&row.other_config, "hwaddr"), hwaddr)?;
-            for (key, value) in external_ids {
-                same(&of(&format!("external_ids:{key}")), &has(&row.external_ids, key), value)?;
+            let value = |map: &BTreeMap<_, String>, key| map.get(key).cloned().unwrap_or_default();
+            let kind = kernel_is_empty(&row.datapath_type);
+            same(&of("datapath_type"), kind, kernel_is_empty(datapath_type))?;
+            let mac = value(&row.other_config, "hwaddr").to_ascii_lowercase();
+            same(&of("hwaddr"), &mac, &hwaddr.to_ascii_lowercase())?;
+            for (key, expected) in external_ids {
+                same(
+                    &of(&format!("external_ids:{key}")),
+                    &value(&row.external_ids, key),
+                    expected,
+                )?;
             }
             return Ok(None);
         }
@@ -199,7 +205,7 @@ fn kernel_is_empty(datapath_type: &str) -> &str {
 }
 
 fn same(what: &str, found: &str, expected: &str) -> Result<(), OvsdbError> {
-    if found.eq_ignore_ascii_case(kernel_is_empty(expected)) {
+    if found == expected {
         return Ok(());
     }
     let (what, expected) = (what.to_owned(), format!("`{expected}`"));

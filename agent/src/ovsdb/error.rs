@@ -70,13 +70,13 @@ pub enum OvsdbError {
         error: String,
     },
     /// The configuration is in the database, and vswitchd does not run.
-    #[error("{awaited} needs vswitchd, and no ovs-vswitchd runs")]
+    #[error("no ovs-vswitchd runs that could bring {awaited} about")]
     VswitchdGone {
         /// What was waited for.
         awaited: String,
     },
-    /// The configuration is in the database, and vswitchd has not carried it out.
-    #[error("{awaited} was not so within {} s", limit.as_secs())]
+    /// What a step asked for is not so yet: vswitchd, or the kernel, has not carried it out.
+    #[error("{awaited} did not come about within {} s", limit.as_secs())]
     NotCarriedOut {
         /// What was waited for.
         awaited: String,

@@ -81,9 +81,9 @@ mod tests {
         assert_eq!(daemon_of_run_directory(run.path(), "ovs-vswitchd"), None);
         let file = run.path().join("ovs-vswitchd.pid");
         for text in ["", "x", "4194305", &std::process::id().to_string()] {
-            std::fs::File::create(&file).unwrap();
+            fs::File::create(&file).unwrap();
             std::os::unix::fs::FileExt::write_all_at(
-                &std::fs::OpenOptions::new().write(true).open(&file).unwrap(),
+                &fs::OpenOptions::new().write(true).open(&file).unwrap(),
                 text.as_bytes(),
                 0,
             )

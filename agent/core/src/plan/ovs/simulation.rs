@@ -27,7 +27,7 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
                     error: None,
                 }],
             };
-            add_bridge(observed, bridge);
+            add_bridge(observed, &bridge);
         }
         Step::PinMac { bridge, hwaddr } => {
             let Some(row) = row_of(observed, bridge) else { return };
@@ -58,14 +58,14 @@ fn link_of<'a>(network: &'a mut Network, name: &str) -> Option<&'a mut Link> {
     network.links.iter_mut().find(|link| link.name == name)
 }
 
-fn add_bridge(observed: &mut Observed, bridge: Bridge) {
+fn add_bridge(observed: &mut Observed, bridge: &Bridge) {
     let Some(database) = &mut observed.ovs.database else { return };
     if database.bridges.iter().any(|row| row.name == bridge.name) {
         return;
     }
     database.bridges.push(bridge.clone());
     database.bridges.sort_by(|a, b| a.name.cmp(&b.name));
-    attach_all(observed, &bridge);
+    attach_all(observed, bridge);
 }
 
 fn add_port(observed: &mut Observed, bridge: &str, port: &str) {

@@ -52,6 +52,7 @@ fn address(link: &str, ip: &str) -> Address {
         preferred_lft: u32::MAX,
         protocol: 0,
         metric: None,
+        attributes: Vec::new(),
     }
 }
 
@@ -68,6 +69,7 @@ fn route(destination: &str, link: Option<&str>, hops: &[&str]) -> Route {
         table: 254,
         destination,
         prefix_len: 24,
+        source_len: 0,
         kind: 1,
         protocol: 4,
         scope: 0,

@@ -3,6 +3,8 @@
 //! One control plane serves all of them: whoever stops it holds the lock alone,
 //! the others share it. Names of nodes and namespaces are each test's own.
 
+mod agent;
+mod agent_outages;
 mod control_plane;
 mod manifests;
 

@@ -149,6 +149,13 @@ impl NodeApi {
         }
     }
 
+    /// An answer of success to a write that tells of something else than what was written.
+    pub(super) fn beside_the_point(&self) -> NodeError {
+        let (node, server) = (self.options.node.clone(), self.server());
+        let source = "the answer is not about this Node".into();
+        NodeError::Unreachable { operation: APPLY, node, server, source }
+    }
+
     pub(super) fn failed(&self, operation: &'static str, error: kube::Error) -> NodeError {
         let node = self.options.node.clone();
         match error {

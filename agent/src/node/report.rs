@@ -36,15 +36,17 @@ impl NodeReporter {
             return Ok(Published::Unchanged);
         }
         match self.api.apply(uid, &report.annotations()).await {
-            Ok(seen) => {
+            Ok(seen) if seen.uid == uid => {
                 self.sight.answered(seen);
                 Ok(Published::Written)
             }
-            // a uid that does not match is one conflict among others: look which it is
-            Err(conflict @ NodeError::Denied { code: 409, .. }) => {
+            Ok(_) => Err(self.api.beside_the_point()),
+            // A uid that does not match is 422 where the name belongs to another Node by
+            // now, 409 where it belongs to none, and each has other causes: look.
+            Err(denied @ NodeError::Denied { code: 409 | 422, .. }) => {
                 let found = self.api.read().await?.uid;
                 if found == uid {
-                    return Err(conflict);
+                    return Err(denied);
                 }
                 let (node, expected) = (self.api.node().to_owned(), uid.to_owned());
                 Err(NodeError::Replaced { node, expected, found })

@@ -93,7 +93,7 @@ impl Agent {
         self.runtime.block_on(self.outbox.flush(limit))
     }
 
-    fn rebuild(&self) {
+    pub(crate) fn rebuild(&self) {
         self.runtime.block_on(self.node.rebuild()).unwrap();
     }
 }

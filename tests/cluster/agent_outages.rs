@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use pointsman_core::error::{Reasoned as _, chain};
 use pointsman_core::keys;
 
-use crate::agent::{Agent, LONG, SOON, annotate, annotations, eventually, report};
-use crate::alone;
+use crate::agent::{Agent, LONG, SOON, annotate, annotations, deploy, eventually, report};
+use crate::{alone, shared};
 
 #[test]
 fn a_report_waits_for_the_server_and_so_does_the_watch() {
@@ -62,6 +62,88 @@ fn what_was_asked_while_away_is_seen() {
     annotate(&plane, "meanwhile", "pointsman.io/desired-profile=meanwhile");
     let seen = agent.next(LONG).expect("seen");
     assert_eq!(seen.annotations.get(keys::DESIRED_PROFILE).map(String::as_str), Some("meanwhile"));
+}
+
+/// A way to the server whose connections can be silenced without being broken, as
+/// those of an address that has moved away.
+struct Way {
+    address: String,
+    generation: Arc<AtomicUsize>,
+}
+
+impl Way {
+    fn to(port: u16) -> Self {
+        let generation = Arc::new(AtomicUsize::new(0));
+        let current = Arc::clone(&generation);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for near in listener.incoming() {
+                let near = near.unwrap();
+                let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                let born = current.load(Ordering::SeqCst);
+                for (from, to) in [(&near, &far), (&far, &near)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let current = Arc::clone(&current);
+                    std::thread::spawn(move || carry(from, to, born, &current));
+                }
+            }
+        });
+        Self { address, generation }
+    }
+
+    /// From now on present connections carry nothing; new ones do.
+    fn silence(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+fn carry(mut from: TcpStream, mut to: TcpStream, born: usize, current: &AtomicUsize) {
+    let mut buffer = [0; 16384];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if current.load(Ordering::SeqCst) == born && to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    if current.load(Ordering::SeqCst) == born {
+        // the end is news like any other
+        drop(to.shutdown(std::net::Shutdown::Both));
+    }
+}
+
+#[test]
+fn connections_that_fell_silent_are_given_up() {
+    let plane = shared();
+    plane.create_node("moved");
+    deploy(&plane);
+    let token = plane.service_account_token("pointsman-system", "pointsman", "moved");
+    let way = Way::to(plane.port());
+    let server = format!("https://{}", way.address);
+    let mut agent = Agent::connect("moved", &server, Some(&plane.ca()), &token);
+    let uid = agent.next(LONG).unwrap().uid;
+    agent.publish(&uid, &report("before the move"));
+
+    // a report finds its connection dead, and takes another one
+    way.silence();
+    let start = Instant::now();
+    agent.publish(&uid, &report("after the move"));
+    println!("silence to report delivered, calls limited to 2 s: {:?}", start.elapsed());
+    assert_eq!(annotations(&plane, "moved"), report("after the move").annotations());
+
+    // the watch would wait for its own limit; told of the move, it does not
+    annotate(&plane, "moved", "pointsman.io/desired-profile=unheard");
+    assert_eq!(agent.next(SOON), None, "the way is silent");
+    agent.rebuild();
+    let seen = agent.next(SOON).expect("seen soon after the move was told");
+    assert_eq!(seen.annotations.get(keys::DESIRED_PROFILE).map(String::as_str), Some("unheard"));
+
+    // told of it, neither does a report
+    way.silence();
+    agent.rebuild();
+    let start = Instant::now();
+    agent.publish(&uid, &report("after the next move"));
+    println!("move told to report delivered: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(1));
 }
 
 /// A server of ours that is no API server, and how often it was called.

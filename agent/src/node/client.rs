@@ -208,3 +208,58 @@ async fn config(options: &Options) -> Result<Config, Box<dyn Error + Send + Sync
     }
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pointsman_core::error::{Reasoned, chain};
+
+    /// Of nobody, valid until 2126.
+    const CA: &str = "-----BEGIN CERTIFICATE-----\n\
+MIIBeDCCAR+gAwIBAgIUHZdHfrxE2DqEGnIsKSh/uJKJFoMwCgYIKoZIzj0EAwIw\n\
+ETEPMA0GA1UEAwwGbm9ib2R5MCAXDTI2MTEyMjE2NDc1MVoYDzIxMjYxMDI5MTY0\n\
+NzUxWjARMQ8wDQYDVQQDDAZub2JvZHkwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNC\n\
+AAQw07kewhEMZ8ut3+Gk89PqVsoXSa8/31AMUTqB9PrZuRFpuBZMNx/9PI4TXUzf\n\
+BoQmxusTST8wIVkXs44HIaGHo1MwUTAdBgNVHQ4EFgQUDQqFDKmLQBSd+K0R7N4f\n\
+WaSrxGIwHwYDVR0jBBgwFoAUDQqFDKmLQBSd+K0R7N4fWaSrxGIwDwYDVR0TAQH/\n\
+BAUwAwEB/zAKBggqhkjOPQQDAgNHADBEAiB2C0e6pDpOFC/Ef2ssBMDf4qqdzuix\n\
+GO9BGDISUDeigAIgMkFECzWZrWy+u8CYc1vTHilFwDZjumm+pFrOzLUhAMU=\n\
+-----END CERTIFICATE-----\n";
+
+    fn options(node: &str, kubeconfig: &std::path::Path) -> Options {
+        Options { kubeconfig: Some(kubeconfig.to_owned()), ..Options::in_cluster(node) }
+    }
+
+    /// rustls panics where the build holds two crypto providers, or none, and nobody
+    /// has chosen: this fails as soon as a dependency brings another one along.
+    #[tokio::test]
+    async fn the_crypto_provider_is_unambiguous() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca.crt");
+        crate::disk::write_whole(&ca, 0o600, CA.as_bytes()).unwrap();
+        let kubeconfig = dir.path().join("kubeconfig");
+        let text = serde_json::json!({
+            "current-context": "c",
+            "clusters": [{ "name": "c", "cluster": {
+                "server": "https://192.0.2.1:6443/", "certificate-authority": ca } }],
+            "users": [{ "name": "u", "user": { "token": "t" } }],
+            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+        });
+        crate::disk::write_whole(&kubeconfig, 0o600, text.to_string().as_bytes()).unwrap();
+        let api = NodeApi::new(options("node-1.example", &kubeconfig)).await.unwrap();
+        assert_eq!(api.server(), "https://192.0.2.1:6443");
+        api.rebuild().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_unusable_is_named() {
+        let missing = std::path::Path::new("/no/such/kubeconfig");
+        let error = NodeApi::new(options("a", missing)).await.unwrap_err();
+        assert_eq!(error.reason(), "ApiConfigUnusable");
+        assert!(chain(&error).contains("/no/such/kubeconfig"), "{}", chain(&error));
+        for name in ["", "a,b", "a=b", "A", "a/b"] {
+            let error = NodeApi::new(options(name, missing)).await.unwrap_err();
+            assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+        }
+    }
+}

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use pointsman::node::{Node, NodeError, Options, Outbox, Requests, Seen};
 use pointsman_core::error::Reasoned as _;
 use pointsman_core::keys;
-use pointsman_core::report::{AddressOwner, Report, State};
+use pointsman_core::plan::handover::Owner;
+use pointsman_core::report::{Report, State};
 use serde_json::Value;
 use support::cluster::ControlPlane;
 use tokio::runtime::Runtime;
@@ -111,7 +112,7 @@ pub(crate) fn report(message: &str) -> Report {
         transition_time: "2026-01-02T03:04:05Z".into(),
         agent_version: "0.1.0".into(),
         ovs_module: None,
-        address_owner: Some(AddressOwner::Bridge),
+        address_owner: Some(Owner::Bridge),
         cni_version: None,
         uplink_mtu: Some(1500),
     }

@@ -1,0 +1,3 @@
+//! Real tools and real files below scratch roots, as root.
+
+mod cni;

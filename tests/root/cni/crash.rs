@@ -27,7 +27,8 @@ fn ended_after_any_step_the_next_run_completes_it() {
 
 #[test]
 fn ended_after_any_step_the_way_back_is_whole() {
-    for cut in 0..=10 {
+    let most = hosts().iter().map(|(_, host)| host.plan().unwrap().steps().count()).max().unwrap();
+    for cut in 0..=most {
         for (name, host) in hosts() {
             let (before, files) = (host.observe(), host.files());
             let plan = host.plan().unwrap();

@@ -182,6 +182,10 @@ fn a_programs_end_is_told_whatever_it_is() -> Result<()> {
     let panic = Command::sh("echo c >/proc/sysrq-trigger").within(Duration::from_secs(100));
     let error = format!("{:?}", vm.run(&panic).unwrap_err());
     assert!(error.contains("rebooted by itself") && error.contains("Kernel panic"), "{error}");
+    // Nor is it to be mistaken for the machine that was, until someone says so.
+    assert!(vm.sh("true").is_err());
+    vm.reset()?;
+    vm.sh("true")?;
     Ok(())
 }
 

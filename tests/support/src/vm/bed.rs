@@ -22,7 +22,8 @@ pub struct Bed {
 pub enum Accel {
     /// QEMU itself: works everywhere, slow.
     Tcg,
-    /// The processor, asked for with `POINTSMAN_VM_ACCEL=kvm`.
+    /// The processor, asked for with `POINTSMAN_VM_ACCEL=kvm`: never chosen by
+    /// itself, because a nested /dev/kvm may open and yet not run this guest.
     Kvm,
 }
 

@@ -129,6 +129,7 @@ fn read(stream: UnixStream, state: &Mutex<State>, hello: &Sender<String>) {
                 let mut state = lock(state);
                 state.waiting.clear();
                 if std::mem::take(&mut state.boot_expected) {
+                    state.surprise = None;
                     // Nobody may be waiting any more.
                     drop(hello.send(boot_id));
                 } else {

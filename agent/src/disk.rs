@@ -97,7 +97,9 @@ impl HostRoot {
             .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         let fd: OwnedFd = openat2(&root, inside, how).map_err(io::Error::from).map_err(error())?;
-        fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).map_err(error())
+        // without /proc nobody knows, which must not pass for a file that is not there
+        fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
+            .map_err(|source| error()(io::Error::other(source)))
     }
 
     /// The contents of a file of at most `limit` bytes.

@@ -7,6 +7,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
+/// Where host tools are looked for, on the host.
+pub(crate) const SEARCH_PATH: &str =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// Where host tools find the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostTools {
@@ -132,7 +136,7 @@ impl HostTools {
         let mut child = Command::new(program)
             .args(arguments)
             .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("PATH", SEARCH_PATH)
             .env("LC_ALL", "C")
             .envs(environment.iter().copied())
             .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })

@@ -4,11 +4,13 @@
 //! lives in a pod, because a tool wants the host's own libraries and configuration.
 
 use nix::sched::{CloneFlags, setns};
+use crate::host_command::SEARCH_PATH;
 use pointsman_core::error::Reasoned;
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -49,6 +51,19 @@ fn try_enter(argv: &[OsString]) -> Result<std::convert::Infallible, (&'static st
         .map(|word| CString::new(word.clone().into_vec()))
         .collect::<Result<_, _>>()
         .map_err(|error| ("read the arguments", error.into()))?;
-    let program = words.first().ok_or(("read the arguments", io::Error::other("none given")))?;
-    nix::unistd::execvp(program, &words).map_err(|errno| ("start the program", errno.into()))
+    let name = argv.first().ok_or(("read the arguments", io::Error::other("none given")))?;
+    let program = find(name).ok_or_else(|| ("find the program", io::ErrorKind::NotFound.into()))?;
+    // not execvp: the C library's hands a file that the kernel refuses to a shell
+    nix::unistd::execv(&program, &words).map_err(|errno| ("start the program", errno.into()))
+}
+
+/// The first file of that name on the search path, which is the one that host tools are run with.
+fn find(name: &OsString) -> Option<CString> {
+    let path = Path::new(name);
+    let found = if path.components().count() > 1 {
+        Some(path.to_owned())
+    } else {
+        SEARCH_PATH.split(':').map(|folder| Path::new(folder).join(path)).find(|at| at.is_file())
+    };
+    CString::new(found?.into_os_string().into_vec()).ok()
 }

@@ -114,7 +114,8 @@ pub(super) fn executor(options: &Options, settings: &Settings) -> Result<Executo
         tools,
         payload: PathBuf::from(&settings.payload),
         store: state_dir(options).join("store"),
-        ovsdb: below(&options.root, ovsdb),
+        // an absolute link on the way, as Debian's /var/run, leads to the host's
+        ovsdb: root.locate(ovsdb).unwrap_or_else(|_| below(&options.root, ovsdb)),
         root,
     })
 }

@@ -2,6 +2,7 @@
 
 mod cni;
 mod file;
+mod handover;
 mod modules;
 mod ovs;
 mod ovs_daemons;
@@ -68,7 +69,7 @@ impl Executor {
     pub fn apply(&self, step: &Step) -> Result<(), ApplyError> {
         let applied = match step {
             Step::File(step) => self.apply_file(step),
-            Step::Handover(_) => Ok(()),
+            Step::Handover(step) => self.apply_handover(step),
             Step::Ovs(step) => self.apply_ovs(step),
             Step::Modules(step) => self.apply_modules(step),
             Step::Cni(step) => self.apply_cni(step),

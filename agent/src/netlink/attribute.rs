@@ -1,7 +1,6 @@
 //! Attributes as bytes: what is interpreted is decoded from here, the rest carried as it is.
 
 use pointsman_core::model::Attribute;
-use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// `NLA_TYPE_MASK`: the number without `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER`.
@@ -63,7 +62,7 @@ impl<'a> Raw<'a> {
     }
 
     fn sized<const N: usize>(&self) -> Decoded<[u8; N]> {
-        <[u8; N]>::try_from(self.value).map_err(|_| self.wrong_size(N))
+        <[u8; N]>::try_from(self.value).ok().ok_or_else(|| self.wrong_size(N))
     }
 
     fn wrong_size(&self, wanted: usize) -> Malformed {
@@ -124,12 +123,8 @@ pub(super) fn align(length: usize) -> usize {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // writing to a String cannot fail
-        drop(write!(text, "{byte:02x}"));
-    }
-    text
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {

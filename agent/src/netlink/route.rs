@@ -201,7 +201,8 @@ fn encode_hop(hops: &mut Vec<u8>, hop: &Hop, index: u32) -> Decoded<()> {
         attribute::push_verbatim(&mut attributes, attribute)?;
     }
     let length = u16::try_from(attributes.len() + 8)
-        .map_err(|_| Malformed("a hop with too many attributes".into()))?;
+        .ok()
+        .ok_or_else(|| Malformed("a hop with too many attributes".into()))?;
     hops.extend(length.to_ne_bytes());
     hops.extend([hop.flags, hop.hops]);
     hops.extend(index.to_ne_bytes());

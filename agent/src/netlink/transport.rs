@@ -341,7 +341,7 @@ fn next_message<'a>(
     let header: &[u8; HEADER] = rest.first_chunk().ok_or_else(cut)?;
     let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *header;
     let length = u32::from_ne_bytes([l0, l1, l2, l3]);
-    let length = usize::try_from(length).map_err(|_| cut())?;
+    let length = usize::try_from(length).ok().ok_or_else(cut)?;
     let body = rest.get(HEADER..length).ok_or_else(cut)?;
     *rest = rest.get(align(length)..).unwrap_or_default();
     Ok(Some(Message {
@@ -361,7 +361,7 @@ fn outcome(message: &Message<'_>, operation: &str) -> Result<Option<NetlinkError
     }
     let repeated: &[u8; 4] = message.body.get(4..).and_then(<[u8]>::first_chunk).ok_or_else(cut)?;
     let repeated = if message.flags & NLM_F_CAPPED == 0 {
-        usize::try_from(u32::from_ne_bytes(*repeated)).map_err(|_| cut())?
+        usize::try_from(u32::from_ne_bytes(*repeated)).ok().ok_or_else(cut)?
     } else {
         HEADER
     };

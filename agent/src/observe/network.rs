@@ -107,10 +107,10 @@ pub(crate) fn rp_filter_path(link: &str) -> String {
 fn read_rp_filter(link: &str) -> Result<u8, NetworkError> {
     let path = rp_filter_path(link);
     match fs::read_to_string(&path) {
-        Ok(text) => text
-            .trim()
-            .parse()
-            .map_err(|_| NetworkError::Number { path, found: text.trim().to_owned() }),
+        Ok(text) => {
+            let found = text.trim().to_owned();
+            found.parse().ok().ok_or(NetworkError::Number { path, found })
+        }
         Err(source) => Err(NetworkError::Sysctl { path, source }),
     }
 }

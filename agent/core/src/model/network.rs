@@ -76,7 +76,7 @@ pub struct Address {
 }
 
 /// A route.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Route {
     /// `RT_TABLE_MAIN` is 254.
     pub table: u32,
@@ -112,7 +112,7 @@ pub struct Route {
 }
 
 /// One leg of a multipath route.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Hop {
     /// Next router.
     pub gateway: Option<IpAddr>,

@@ -1,0 +1,192 @@
+//! Moving addresses and routes between the uplink and the bridge.
+//!
+//! The order is the one that lost no packet on the real kernel datapath. An address is on one
+//! link before it leaves the other, so nothing that is bound to it is dropped. An uplink that is
+//! a port of the bridge still transmits for the stack, so the port comes before the flip. And
+//! the flip is one rule per family that puts a *shadow table*, a copy of `main` with the link
+//! changed, before `main`: `main` itself can then be rebuilt at leisure, and the kernel's own
+//! connected routes, which appear and go with the addresses, decide nothing meanwhile.
+
+mod addresses;
+mod neighbours;
+mod ports;
+mod preflight;
+mod routes;
+mod shadow;
+mod simulate;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use routes::{canonical, identity};
+pub use shadow::{OWN_PROTOCOL, SHADOW_TABLE};
+pub use simulate::simulate;
+pub use step::Step;
+
+use crate::checkpoint::Checkpoint;
+use crate::model::{Network, Observed};
+use crate::plan::{self, Plan, Refusal};
+use addresses::Addresses;
+use neighbours::Neighbours;
+use ports::Ports;
+use routes::Routes;
+use serde::{Deserialize, Serialize};
+use shadow::Shadow;
+
+/// Who is to own the addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Owner {
+    /// The bridge's internal port, the uplink being a port of the bridge.
+    Bridge,
+    /// The uplink, in no datapath.
+    Uplink,
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// `node-if`.
+    pub uplink: String,
+    /// `br-int`.
+    pub bridge: String,
+    /// Who is to own the addresses.
+    pub to: Owner,
+    /// With [`Owner::Uplink`]: delete the bridge afterwards.
+    pub delete_bridge: bool,
+}
+
+/// Everything that a handover is planned from.
+struct Case<'a> {
+    want: &'a Want,
+    now: &'a Observed,
+    /// The network before an unfinished transaction.
+    before: Option<&'a Network>,
+    /// Link that is to own the addresses.
+    target: &'a str,
+    /// The other one.
+    source: &'a str,
+}
+
+impl Case<'_> {
+    /// Whether a link is the uplink or the bridge.
+    fn is_ours(&self, link: &str) -> bool {
+        link == self.target || link == self.source
+    }
+
+    /// Where to look for what is carried, the most trusted first: after a half-done move
+    /// the live state is not the truth.
+    fn networks(&self) -> impl Iterator<Item = &Network> {
+        self.before.into_iter().chain([&self.now.network])
+    }
+}
+
+/// The steps from what is to what is wanted.
+///
+/// `way_back` is the checkpoint of an unfinished transaction: after a half-done move
+/// the live state is not the truth, and what the checkpoint holds is carried too.
+pub fn plan_handover(
+    want: &Want,
+    observed: &Observed,
+    way_back: Option<&Checkpoint>,
+) -> Result<Plan, Refusal> {
+    let (target, source) = match want.to {
+        Owner::Bridge => (&want.bridge, &want.uplink),
+        Owner::Uplink => (&want.uplink, &want.bridge),
+    };
+    let before = way_back.map(|checkpoint| &checkpoint.before.network);
+    let case = Case { want, now: observed, before, target, source };
+    preflight::check(&case)?;
+    let addresses = Addresses::of(&case)?;
+    let routes = Routes::of(&case, &addresses)?;
+    let ports = Ports::of(&case);
+    let ([a4, a6], [r4, r6]) = (addresses.change, routes.main);
+    let moving = [a4 || r4, a6 || r6];
+    let shadow = Shadow::of(&case, &addresses, &routes, moving);
+    let traffic = moving.contains(&true) || ports.change();
+    let neighbours = Neighbours::of(&case, traffic);
+    let mut plan = assemble(&case, Parts { addresses, routes, ports, shadow, neighbours, traffic });
+    plan.notes.extend(preflight::notes(&case));
+    Ok(plan)
+}
+
+struct Parts {
+    addresses: Addresses,
+    routes: Routes,
+    ports: Ports,
+    shadow: Shadow,
+    neighbours: Neighbours,
+    /// Whether packets may take another way at any moment of the plan.
+    traffic: bool,
+}
+
+/// Puts the parts in the order that loses nothing.
+fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
+    let Parts { addresses, routes, ports, shadow, neighbours, traffic } = parts;
+    let mut plan = Plan::default();
+    let (target, source) = (case.target, case.source);
+    let [loosen, restore] = rp_filter(case, &ports, traffic);
+    plan.push("Make the links ready", [ports.ready, wrap(loosen)].concat());
+    plan.push(
+        &format!("Give {target} everything that {source} has; {source} keeps it"),
+        wrap([addresses.add, neighbours.set].concat()),
+    );
+    let detach = match case.want.to {
+        Owner::Bridge => {
+            let title = format!("Attach {}", case.want.uplink);
+            plan.push(&title, ports.attach);
+            Vec::new()
+        }
+        Owner::Uplink => ports.detach,
+    };
+    plan.push(&format!("Send by {target}, all at once"), wrap(shadow.on));
+    plan.push(&format!("Move the routes to {target}"), wrap(routes.steps));
+    plan.push(&format!("Free {}", case.want.uplink), detach);
+    plan.push(
+        &format!("Take from {source} what {target} has now"),
+        wrap([addresses.delete, neighbours.delete].concat()),
+    );
+    plan.push(
+        "Clean up",
+        [wrap([shadow.off, addresses.settle, restore].concat()), ports.last].concat(),
+    );
+    plan.notes.extend(addresses.notes.into_iter().chain(routes.notes).chain(shadow.notes));
+    plan.notes.extend(ports.notes);
+    plan
+}
+
+fn wrap(steps: Vec<Step>) -> Vec<plan::Step> {
+    steps.into_iter().map(plan::Step::Handover).collect()
+}
+
+/// Loosening before and restoring after. The kernel uses the larger of `all` and the link's
+/// own, and only strict (1) drops what comes in by one link while the way back is by the other.
+fn rp_filter(case: &Case<'_>, ports: &Ports, traffic: bool) -> [Vec<Step>; 2] {
+    const STRICT: u8 = 1;
+    const LOOSE: u8 = 2;
+    let network = &case.now.network;
+    let (mut loosen, mut restore) = (Vec::new(), Vec::new());
+    for link in [&case.want.uplink, &case.want.bridge] {
+        let now = match network.link(link) {
+            Some(found) => found.rp_filter,
+            None if ports.makes_bridge => Some(network.rp_filter_default),
+            None => None,
+        };
+        let Some(now) = now else { continue };
+        let was = case.before.map_or(now, |before| {
+            let found = before.link(link);
+            found.and_then(|found| found.rp_filter).unwrap_or(before.rp_filter_default)
+        });
+        let mut last = now;
+        let step = |value| Step::SetRpFilter { link: link.clone(), value };
+        if traffic && now.max(network.rp_filter_all) == STRICT {
+            loosen.push(step(LOOSE));
+            last = LOOSE;
+        }
+        let goes = ports.deletes_bridge && *link == case.want.bridge;
+        if last != was && !goes {
+            restore.push(step(was));
+        }
+    }
+    [loosen, restore]
+}

@@ -1,0 +1,142 @@
+//! The shadow table: all of `main`, by the target, asked before `main` while `main` is rebuilt.
+
+use super::addresses::{Addresses, connected, left_out};
+use super::routes::{self, MAIN, Routes, canonical, identity, is_connected, key};
+use super::{Case, Step};
+use crate::model::{Network, Route, Rule};
+use std::collections::BTreeSet;
+
+/// The number of our table, `Poin` in ASCII: no name in `rt_tables`, no number that a person picks.
+pub const SHADOW_TABLE: u32 = 0x506f_696e;
+/// Our `rtm_protocol` and `FRA_PROTOCOL`, `P` in ASCII: unassigned in `rtnetlink.h`; what
+/// carries it is ours to delete.
+pub const OWN_PROTOCOL: u8 = 0x50;
+const RTA_NH_ID: u16 = 30;
+/// `FR_ACT_TO_TBL`.
+const TO_TABLE: u8 = 1;
+
+#[derive(Default)]
+pub(super) struct Shadow {
+    pub(super) on: Vec<Step>,
+    pub(super) off: Vec<Step>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Shadow {
+    /// `moving` says for IPv4 and IPv6 whether a flip is needed; what an interrupted one has
+    /// left is used, or else removed.
+    pub(super) fn of(
+        case: &Case<'_>,
+        addresses: &Addresses,
+        routes: &Routes,
+        moving: [bool; 2],
+    ) -> Self {
+        let network = &case.now.network;
+        let mut shadow = Self::default();
+        let (mut add, mut replaced) = (Vec::new(), Vec::new());
+        let (mut rules_on, mut rules_off) = (Vec::new(), Vec::new());
+        let mut rest = Vec::new();
+        for (family, moving) in [4, 6].into_iter().zip(moving) {
+            let v4 = family == 4;
+            let have: Vec<Route> = canonical(&network.routes)
+                .filter(|route| route.table == SHADOW_TABLE && route.destination.is_ipv4() == v4)
+                .collect();
+            let rule = own_rule(network, family).map(|rule| rule.priority);
+            let priority = rule.or_else(|| before_main(network, family));
+            if moving && priority.is_none() {
+                shadow.notes.push(no_main(family));
+            }
+            let wanted = match priority {
+                Some(_) if moving => contents(case, addresses, routes, v4),
+                _ => Vec::new(),
+            };
+            if let Some(priority) = priority.filter(|_| moving || rule.is_some()) {
+                let table = SHADOW_TABLE;
+                if rule.is_none() && !wanted.is_empty() {
+                    rules_on.push(Step::AddShadowRule { family, priority, table });
+                }
+                if rule.is_some() || !wanted.is_empty() {
+                    rules_off.push(Step::DeleteShadowRule { family, priority, table });
+                }
+            }
+            let (have_keys, wanted_keys): (BTreeSet<Route>, BTreeSet<Route>) =
+                (have.iter().map(key).collect(), wanted.iter().map(key).collect());
+            add.extend(wanted.iter().filter(|r| !have_keys.contains(&key(r))).cloned());
+            let stale = have.iter().filter(|route| !wanted_keys.contains(&key(route))).cloned();
+            let into = if wanted.is_empty() { &mut rest } else { &mut replaced };
+            into.extend(stale);
+            rest.extend(wanted);
+        }
+        add.sort_by_key(routes::by_need);
+        shadow.on = [routes::append(add), routes::delete(replaced), rules_on].concat();
+        shadow.off = [rules_off, routes::delete(rest)].concat();
+        shadow
+    }
+}
+
+/// `main` as it will be, and for other links as it is.
+fn contents(case: &Case<'_>, addresses: &Addresses, routes: &Routes, v4: bool) -> Vec<Route> {
+    let network = &case.now.network;
+    let mut found = BTreeSet::new();
+    let mut contents = Vec::new();
+    let is_family = |route: &Route| route.destination.is_ipv4() == v4;
+    let wanted: BTreeSet<Route> = routes.wanted.iter().map(identity).collect();
+    let main = canonical(&network.routes).filter(|route| route.table == MAIN).map(|route| {
+        let moved = routes::on(case, route.clone());
+        let follows = wanted.contains(&identity(&moved)) || follows_address(&route, network);
+        if follows { moved } else { route }
+    });
+    let more = routes.wanted.iter().filter(|route| route.table == MAIN).cloned();
+    for route in main.chain(more).filter(is_family) {
+        let mut copy = Route { table: SHADOW_TABLE, protocol: OWN_PROTOCOL, ..route };
+        // the dump shows what the object resolves to, and the kernel takes not both
+        copy.attributes.retain(|attribute| attribute.kind & 0x3fff != RTA_NH_ID);
+        if found.insert(identity(&copy)) {
+            contents.push(copy);
+        }
+    }
+    for made in addresses.carried.iter().filter_map(connected).filter(is_family) {
+        let place = |r: &Route| (r.destination, r.prefix_len, r.metric, r.link.clone());
+        let copy = Route { table: SHADOW_TABLE, protocol: OWN_PROTOCOL, ..made };
+        if !contents.iter().any(|route| place(route) == place(&copy)) {
+            contents.push(copy);
+        }
+    }
+    contents
+}
+
+/// Whether the kernel made a route for an address that is carried.
+fn follows_address(route: &Route, network: &Network) -> bool {
+    let carried: Vec<_> =
+        network.addresses.iter().filter(|a| left_out(a).is_none()).cloned().collect();
+    is_connected(route, &Network { addresses: carried, ..Network::default() })
+}
+
+/// Our rule that an interrupted handover has left.
+pub(super) fn own_rule(network: &Network, family: u8) -> Option<&Rule> {
+    network.rules.iter().find(|rule| {
+        rule.family == family && rule.table == Some(SHADOW_TABLE) && rule.protocol == OWN_PROTOCOL
+    })
+}
+
+/// The priority just before the rule that looks into `main`. A new rule comes behind the
+/// others of its priority, so it is the last before that.
+fn before_main(network: &Network, family: u8) -> Option<u32> {
+    let main = network.rules.iter().find(|rule| {
+        let selective = rule.source_len > 0
+            || rule.destination_len > 0
+            || rule.tos > 0
+            || rule.flags > 0
+            || rule.iif.is_some()
+            || rule.oif.is_some()
+            || !rule.attributes.is_empty();
+        rule.family == family && rule.action == TO_TABLE && rule.table == Some(MAIN) && !selective
+    })?;
+    main.priority.checked_sub(1)
+}
+
+fn no_main(family: u8) -> String {
+    format!(
+        "no IPv{family} rule looks into table main for every packet, so its routes flip one by one"
+    )
+}

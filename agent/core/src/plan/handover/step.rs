@@ -1,0 +1,139 @@
+use super::shadow::SHADOW_TABLE;
+use crate::model::{Address, Neighbour, Route};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A change over netlink, or of a link's sysctl.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do")]
+pub enum Step {
+    /// `net.ipv4.conf.LINK.rp_filter`.
+    SetRpFilter {
+        /// Which.
+        link: String,
+        /// 0 off, 1 strict, 2 loose.
+        value: u8,
+    },
+    /// Bytes.
+    SetMtu {
+        /// Which.
+        link: String,
+        /// Bytes.
+        mtu: u32,
+    },
+    /// Set `IFF_UP`, and wait until the link is running.
+    SetUp {
+        /// Which.
+        link: String,
+    },
+    /// Add an address. IPv6 without duplicate address detection: the other link holds it already.
+    AddAddress(Address),
+    /// Delete an address from its link.
+    DeleteAddress(Address),
+    /// Give an IPv6 address of a link the flags it had before it was added without detection.
+    SettleAddress(Address),
+    /// Seed or replace a neighbour entry.
+    SetNeighbour(Neighbour),
+    /// Delete a permanent or proxy neighbour entry.
+    DeleteNeighbour(Neighbour),
+    /// Append routes in one batch; each must be taken. Never replaces.
+    AddRoutes {
+        /// In order: what a gateway is reached by comes before the gateway.
+        routes: Vec<Route>,
+    },
+    /// Delete exactly these routes, link and gateway included.
+    DeleteRoutes {
+        /// In order.
+        routes: Vec<Route>,
+    },
+    /// Add the rule that makes a family look into a shadow table before `main`.
+    AddShadowRule {
+        /// 4 or 6.
+        family: u8,
+        /// Of the rule.
+        priority: u32,
+        /// The shadow table.
+        table: u32,
+    },
+    /// Remove that rule.
+    DeleteShadowRule {
+        /// 4 or 6.
+        family: u8,
+        /// Of the rule.
+        priority: u32,
+        /// The shadow table.
+        table: u32,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SetRpFilter { link, value: 2 } => write!(
+                f,
+                "set rp_filter of {link} to 2 (loose): for a moment packets come in by one link and leave by the other"
+            ),
+            Self::SetRpFilter { link, value } => {
+                write!(f, "set rp_filter of {link} back to {value}")
+            }
+            Self::SetMtu { link, mtu } => {
+                write!(f, "set the MTU of {link} to {mtu}, the uplink's")
+            }
+            Self::SetUp { link } => write!(f, "set {link} up and wait until it runs"),
+            Self::AddAddress(address) if address.ip.is_ipv6() => write!(
+                f,
+                "add {address}, usable at once: no duplicate address detection, as the other link holds it too"
+            ),
+            Self::AddAddress(address) => {
+                write!(f, "add {address}: behind the other link's, so nothing changes its way yet")
+            }
+            Self::DeleteAddress(address) => {
+                write!(f, "delete {address}: the other link has it, so its routes stay")
+            }
+            Self::SettleAddress(address) => {
+                write!(f, "give {address} back the flags it had before the move")
+            }
+            Self::SetNeighbour(neighbour) => {
+                write!(
+                    f,
+                    "set neighbour {neighbour}, so that nobody has to wait for an answer to ARP or ND"
+                )
+            }
+            Self::DeleteNeighbour(neighbour) => {
+                write!(f, "delete the static neighbour {neighbour}: the other link has it now")
+            }
+            Self::AddRoutes { routes } => write_routes(f, "add", routes),
+            Self::DeleteRoutes { routes } => write_routes(f, "delete", routes),
+            Self::AddShadowRule { family, priority, table } => write!(
+                f,
+                "add an IPv{family} rule of priority {priority} that looks into table {table} before main: every route flips at once"
+            ),
+            Self::DeleteShadowRule { family, priority, table } => write!(
+                f,
+                "delete the IPv{family} rule of priority {priority} for table {table}: main says the same now"
+            ),
+        }
+    }
+}
+
+/// A few routes by name, many by number.
+fn write_routes(f: &mut fmt::Formatter<'_>, verb: &str, routes: &[Route]) -> fmt::Result {
+    const NAMED: usize = 6;
+    let (shadow, own): (Vec<&Route>, Vec<&Route>) =
+        routes.iter().partition(|route| route.table == SHADOW_TABLE);
+    write!(f, "{verb} ")?;
+    if !shadow.is_empty() {
+        let count = shadow.len();
+        write!(f, "{count} routes of the shadow table, a copy of main")?;
+    }
+    if !shadow.is_empty() && !own.is_empty() {
+        f.write_str(" and ")?;
+    }
+    if own.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = own.iter().take(NAMED).map(ToString::to_string).collect();
+    let plural = if own.len() == 1 { "route" } else { "routes" };
+    write!(f, "{} {plural}: {}", own.len(), names.join("; "))?;
+    if own.len() > NAMED { write!(f, "; and {} more", own.len() - NAMED) } else { Ok(()) }
+}

@@ -1,0 +1,96 @@
+//! What a kernel and a network would not stand: checked before each simulated step.
+
+use super::super::routes::{MAIN, canonical, identity, links_of};
+use super::super::{OWN_PROTOCOL, SHADOW_TABLE, Step};
+use super::generator::{BRIDGE, NIC};
+use crate::model::{Network, Observed, Route};
+use crate::plan::{self, ovs};
+
+/// Panics with what is wrong with carrying out a step here.
+pub(super) fn check(observed: &Observed, step: &plan::Step) {
+    let network = &observed.network;
+    match step {
+        plan::Step::Handover(step) => check_handover(network, step),
+        plan::Step::Ovs(ovs::Step::RemovePort { .. } | ovs::Step::RemoveVport { .. }) => {
+            for route in egress(network) {
+                let by_bridge = links_of(&route).any(|link| link == BRIDGE);
+                assert!(!by_bridge || own(network, BRIDGE), "wire taken from under {route}");
+            }
+        }
+        plan::Step::Ovs(ovs::Step::DeleteBridge { .. }) => {
+            assert!(!own(network, BRIDGE), "{BRIDGE} still owns addresses");
+        }
+        _ => {}
+    }
+}
+
+/// A bridge's own addresses are no business of the uplink's.
+fn own(network: &Network, link: &str) -> bool {
+    network.addresses.iter().any(|a| a.link == link)
+        && !network.addresses.iter().any(|a| a.link == NIC && a.ip.is_ipv4())
+}
+
+/// The routes that packets take now.
+fn egress(network: &Network) -> Vec<Route> {
+    let shadowed = network.rules.iter().any(|rule| rule.table == Some(SHADOW_TABLE));
+    let table = if shadowed { SHADOW_TABLE } else { MAIN };
+    let of_a_person =
+        |route: &Route| route.table == table && (route.gateway.is_some() || !route.hops.is_empty());
+    canonical(&network.routes).filter(of_a_person).filter(|route| route.protocol != 9).collect()
+}
+
+fn check_handover(network: &Network, step: &Step) {
+    match step {
+        Step::AddRoutes { routes } => {
+            let mut network = network.clone();
+            for route in routes {
+                addable(&network, route);
+                network.routes.push(route.clone());
+            }
+        }
+        Step::DeleteRoutes { routes } => {
+            for route in routes {
+                let there = canonical(&network.routes).any(|r| identity(&r) == identity(route));
+                assert!(there, "{route} is not there to be deleted");
+            }
+        }
+        Step::AddAddress(address) => {
+            assert!(network.link(&address.link).is_some_and(|link| link.up), "{address}: down");
+            let there =
+                network.addresses.iter().any(|a| a.link == address.link && a.ip == address.ip);
+            assert!(!there, "{address} is there already");
+        }
+        Step::DeleteAddress(address) => {
+            let other = if address.link == NIC { BRIDGE } else { NIC };
+            let safe = network.addresses.iter().any(|a| a.link == other && a.ip == address.ip);
+            assert!(safe, "the last copy of {address}");
+        }
+        Step::DeleteShadowRule { .. } | Step::AddShadowRule { .. } => {
+            assert!(network.routes.iter().any(|r| r.table == SHADOW_TABLE), "an empty shadow");
+        }
+        _ => {}
+    }
+}
+
+fn addable(network: &Network, route: &Route) {
+    assert_eq!(route.table == SHADOW_TABLE, route.protocol == OWN_PROTOCOL, "{route}");
+    let there = canonical(&network.routes).any(|found| identity(&found) == identity(route));
+    assert!(!there, "{route} is there already");
+    let source = route.prefsrc.is_none_or(|ip| network.addresses.iter().any(|a| a.ip == ip));
+    assert!(source, "{route}: its source address is nowhere");
+    for link in links_of(route) {
+        assert!(network.link(link).is_some_and(|link| link.up), "{route}: {link} is not up");
+    }
+    let hops = route.hops.iter().map(|hop| (hop.gateway, Some(&hop.link)));
+    let legs = hops.chain([(route.gateway, route.link.as_ref())]);
+    for (gateway, link) in legs.filter(|_| route.flags & 4 == 0) {
+        let Some(gateway) = gateway else { continue };
+        let reached = network.routes.iter().any(|r| {
+            r.link.as_ref() == link
+                && r.gateway.is_none()
+                && super::super::addresses::network_of(gateway, r.prefix_len) == r.destination
+        });
+        let link_local = matches!(gateway, std::net::IpAddr::V6(ip) if ip.is_unicast_link_local());
+        assert!(reached || link_local, "{route}: its gateway is not reached by {link:?}");
+    }
+}

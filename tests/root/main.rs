@@ -1,3 +1,4 @@
 //! Real tools and real files below scratch roots, as root.
 
 mod cni;
+mod modules;

@@ -5,13 +5,12 @@ use crate::host_command::{CommandError, HostTools};
 use crate::observe::modules::{ModulesError, loaded_module, read_index};
 use nix::errno::Errno;
 use nix::kmod::{DeleteModuleFlags, delete_module};
-use nix::unistd::syncfs;
 use pointsman_core::error::Reasoned;
 use pointsman_core::model::{Identity, Index, LoadedModule, Sameness};
 use pointsman_core::plan::modules::{OTHER_DIRECTORIES, Step};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -130,9 +129,8 @@ impl Executor {
         }
         let tree = Path::new(modules).join(kernel);
         let at = self.root.locate_directory(&tree).map_err(boxed)?;
-        // depmod syncs nothing; its dozen files share the disk with little else that is new
-        let synced = File::open(at).and_then(|tree| Ok(syncfs(tree)?));
-        synced.map_err(|source| boxed(ModuleError::Sync { kernel: kernel.into(), source }))?;
+        sync_index(&at)
+            .map_err(|source| boxed(ModuleError::Sync { kernel: kernel.into(), source }))?;
         self.index(kernel, modules).map(drop)
     }
 
@@ -256,6 +254,19 @@ impl Executor {
         }
         Err(boxed(ModuleError::Scratch(self.root.path().display().to_string())))
     }
+}
+
+/// depmod syncs nothing. Its files one by one: the whole file system may have gigabytes of
+/// others to write.
+fn sync_index(tree: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(tree)? {
+        let entry = entry?;
+        let index = entry.file_name().to_string_lossy().starts_with("modules.");
+        if index && entry.file_type()?.is_file() {
+            File::open(entry.path())?.sync_all()?;
+        }
+    }
+    File::open(tree)?.sync_all()
 }
 
 fn in_use(module: &LoadedModule) -> ModuleError {

@@ -197,13 +197,12 @@ fn upstream_wins(
     let place = |path: &String| -> String {
         if own(path) { "kernel".into() } else { parent(path).to_owned() }
     };
-    let there = winners.values().filter(|chosen| !chosen.is_empty());
-    let places = there.map(|chosen| chosen.iter().map(place).collect::<BTreeSet<_>>());
-    let shared = places.reduce(|one, two| &one & &two).unwrap_or_default();
-    if !shared.is_empty() {
+    let places: BTreeSet<String> = winners.values().flatten().map(place).collect();
+    if places.len() <= 1 {
         return Ok(());
     }
-    // the user's own files in the set's place are put back as they were, mixed or not
+    // the user's own files in the set's place are put back as they were, mixed or not; any
+    // other copy, even one that only ties, would make the set a matter of luck
     let strange = |path: &&String| !own(path) && parent(path) != SET_DIRECTORY;
     for (stem, chosen) in winners {
         if let Some(other) = chosen.iter().find(strange) {

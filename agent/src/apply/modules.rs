@@ -31,6 +31,8 @@ enum ModuleError {
     BadIndex { kernel: String, why: String },
     #[error("the index of {kernel} chooses {found} for {stem} where {expected} was expected")]
     WrongChoice { kernel: String, stem: String, found: String, expected: String },
+    #[error("the kernel {kernel} has no module {needed}, which {path} needs")]
+    MissingNeed { kernel: String, path: String, needed: String },
     #[error("make the index of {kernel} last through a power cut")]
     Sync {
         kernel: String,
@@ -73,6 +75,7 @@ impl Reasoned for ModuleError {
             Self::DepmodComplained { .. } => "DepmodFailed",
             Self::BadIndex { .. } => "IndexUnreadable",
             Self::WrongChoice { .. } => "IndexMismatch",
+            Self::MissingNeed { .. } => "DependencyMissing",
             Self::Sync { .. } => "FileOperationFailed",
             Self::Scratch(_) => "ScratchRoot",
             Self::InUse { .. } => "ModuleInUse",
@@ -98,8 +101,8 @@ impl Executor {
         match step {
             Step::CheckUnheld { name, holders } => self.check_unheld(name, holders),
             Step::RunDepmod { kernel, modules, depmod } => self.depmod(kernel, modules, depmod),
-            Step::CheckIndex { kernel, modules, expect } => {
-                self.check_index(kernel, modules, expect)
+            Step::CheckIndex { kernel, modules, expect, depends } => {
+                self.check_index(kernel, modules, expect, depends)
             }
             Step::UnloadModule { name } => self.unload(name),
             Step::LoadModule { name, .. } => self.load(name),
@@ -148,6 +151,7 @@ impl Executor {
         kernel: &str,
         modules: &str,
         expect: &BTreeMap<String, BTreeSet<String>>,
+        depends: &BTreeMap<String, Vec<String>>,
     ) -> Applied {
         let index = self.index(kernel, modules)?;
         let Index::Present { winners } = index else { return Ok(()) };
@@ -161,6 +165,12 @@ impl Executor {
                 let (kernel, stem) = (kernel.to_owned(), stem.clone());
                 let found = found.unwrap_or("nothing").to_owned();
                 return Err(boxed(ModuleError::WrongChoice { kernel, stem, found, expected }));
+            }
+        }
+        for entry in winners.values() {
+            if let Some(needed) = entry.lacks(depends.get(&entry.path)) {
+                let (kernel, path, needed) = (kernel.into(), entry.path.clone(), needed.clone());
+                return Err(boxed(ModuleError::MissingNeed { kernel, path, needed }));
             }
         }
         Ok(())

@@ -45,7 +45,7 @@ pub fn parts() -> &'static Parts {
         let deb = kernel_package();
         let name = deb.file_stem().unwrap().to_str().unwrap().to_owned();
         let kernel = name.trim_start_matches("linux-image-").split('_').next().unwrap().to_owned();
-        let made = cache().join(format!("scratch-modules/2-{name}"));
+        let made = cache().join(format!("scratch-modules/3-{name}"));
         if !made.join("complete").exists() {
             make_parts(&deb, &kernel, &made);
         }
@@ -102,7 +102,8 @@ fn make_parts(deb: &Path, kernel: &str, made: &Path) {
     let at = work.path().to_str().unwrap();
     let tree = format!("lib/modules/{kernel}");
     // what the set needs, and enough beside it to be an index worth reading
-    let taken = ["net/openvswitch", "net/nsh", "net/ipv4", "net/netfilter/nf_*", "lib/libcrc32c*"];
+    let taken =
+        ["net/openvswitch", "net/nsh", "net/ipv4", "net/ipv6", "net/netfilter", "lib/libcrc32c*"];
     let taken = taken.into_iter().chain(["drivers/net/geneve*", "drivers/net/vxlan*"]);
     let taken: String = taken.map(|part| format!(" './{tree}/kernel/{part}'")).collect();
     let script = format!(

@@ -6,6 +6,7 @@ use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::model::{Digest, Identity, Index, ModuleState};
 use pointsman_core::plan::Step;
 use pointsman_core::plan::modules::{Step as ModuleStep, Target, plan_modules};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 
@@ -75,7 +76,8 @@ fn a_damaged_index_is_told_and_repaired() {
         let check = Step::Modules(ModuleStep::CheckIndex {
             kernel: bench.kernel.clone(),
             modules: "/lib/modules".into(),
-            expect: Default::default(),
+            expect: BTreeMap::new(),
+            depends: BTreeMap::new(),
         });
         let error = bench.apply(&check).unwrap_err();
         assert_eq!(error.reason(), "IndexUnreadable", "{}", chain(&error));
@@ -100,6 +102,17 @@ fn an_index_that_chooses_otherwise_is_an_error() {
     let error = failed.expect("the check to fail");
     assert_eq!(error.reason(), "IndexMismatch");
     assert!(chain(&error).contains("kernel/net/openvswitch/vport-gre.ko"), "{}", chain(&error));
+}
+
+#[test]
+fn a_set_that_needs_what_the_kernel_lacks_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::new(directory.path());
+    fs::remove_file(bench.tree("kernel/net/nsh/nsh.ko")).unwrap();
+    let plan = bench.plan(Target::Payload, None);
+    let failed = plan.steps().find_map(|step| bench.apply(step).err()).unwrap();
+    assert_eq!(failed.reason(), "DependencyMissing", "{}", chain(&failed));
+    assert!(chain(&failed).contains("no module nsh"), "{}", chain(&failed));
 }
 
 /// depmod says so and ends with 0.

@@ -210,6 +210,13 @@ impl std::fmt::Display for Identity {
     }
 }
 
+impl IndexEntry {
+    /// The first of some needed modules that the index would not load before.
+    pub fn lacks<'a>(&self, needs: Option<&'a Vec<String>>) -> Option<&'a String> {
+        needs?.iter().find(|name| !self.depends.contains(name))
+    }
+}
+
 impl Modules {
     /// An installed kernel by release.
     pub fn kernel(&self, release: &str) -> Option<&KernelModules> {

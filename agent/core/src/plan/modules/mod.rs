@@ -88,6 +88,9 @@ pub enum Step {
         /// By stem, the files below the kernel's directory of which one must be chosen; the
         /// index must not know a stem that has none.
         expect: BTreeMap<String, BTreeSet<String>>,
+        /// By such a file, the modules that it needs, underscores in place of hyphens: one that
+        /// the index lacks is one that the kernel's tree lacks.
+        depends: BTreeMap<String, Vec<String>>,
     },
     /// Take a module out of the running kernel; fails at once where anything holds it.
     UnloadModule {
@@ -180,15 +183,34 @@ pub fn plan_modules(
     let stale = !disk.is_empty() || !index_agrees(&after, &want.kernel, &winners, paths);
     let settled = if stale { winners.clone() } else { chosen(&after, &want.kernel, &winners) };
     let live = live::steps(want, observed, &after, before, paths, &settled)?;
-    let plan = assemble(want, paths, disk, stale.then_some(winners), live);
-    Ok(plan)
+    let index = stale.then(|| {
+        let depends = depends(&after, &want.kernel, &winners, paths);
+        let (kernel, modules) = (want.kernel.clone(), paths.modules.clone());
+        Step::CheckIndex { kernel, modules, expect: winners, depends }
+    });
+    Ok(assemble(want, paths, disk, index, live))
+}
+
+/// What each file that may be chosen says it needs.
+fn depends(
+    observed: &Observed,
+    kernel: &str,
+    winners: &Winners,
+    paths: &Paths,
+) -> BTreeMap<String, Vec<String>> {
+    let needs = |path: &String| {
+        let facts = observed.module_at(&format!("{}/{kernel}/{path}", paths.modules))?;
+        let names = facts.depends.iter().map(|name| loaded_name(name)).collect();
+        Some((path.clone(), names))
+    };
+    winners.values().flatten().filter_map(needs).collect()
 }
 
 fn assemble(
     want: &Want,
     paths: &Paths,
     disk: disk::DiskSteps,
-    index: Option<Winners>,
+    index: Option<Step>,
     live: live::LiveSteps,
 ) -> Plan {
     let own = |steps: Vec<Step>| steps.into_iter().map(super::Step::Modules).collect();
@@ -198,14 +220,9 @@ fn assemble(
     plan.push("put the module files in place", disk.put);
     plan.push("remove what does not belong to the set", disk.clear);
     plan.push("tell depmod which set to choose", disk.choose);
-    if let Some(expect) = index {
+    if let Some(check) = index {
         let (kernel, modules) = (want.kernel.clone(), paths.modules.clone());
-        let run = Step::RunDepmod {
-            kernel: kernel.clone(),
-            modules: modules.clone(),
-            depmod: paths.depmod.clone(),
-        };
-        let check = Step::CheckIndex { kernel, modules, expect };
+        let run = Step::RunDepmod { kernel, modules, depmod: paths.depmod.clone() };
         plan.push("index the modules, and check the choice", own(vec![run, check]));
     }
     plan.push("exchange the loaded module", own(live.exchange));
@@ -220,13 +237,11 @@ fn index_agrees(observed: &Observed, kernel: &str, winners: &Winners, paths: &Pa
     if matches!(found.index, Index::Unreadable { .. }) {
         return false;
     }
+    let depends = depends(observed, kernel, winners, paths);
     winners.iter().all(|(stem, allowed)| match found.winner(stem) {
         None => allowed.is_empty(),
         Some(entry) => {
-            let facts = observed.module_at(&format!("{}/{kernel}/{}", paths.modules, entry.path));
-            let depends = facts.map(|facts| facts.depends.as_slice()).unwrap_or_default();
-            allowed.contains(&entry.path)
-                && depends.iter().all(|name| entry.depends.contains(&loaded_name(name)))
+            allowed.contains(&entry.path) && entry.lacks(depends.get(&entry.path)).is_none()
         }
     })
 }

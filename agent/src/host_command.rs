@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// Where host tools are looked for, on the host.
-pub(crate) const SEARCH_PATH: &str =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Where host tools find the host.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -145,7 +145,7 @@ async fn recover(workshop: &Arc<Workshop>) -> Result<(), RunError> {
         }
         // told on the Node once it can be reached
         Err(error) => {
-            tracing::error!(error = %chain(&error), "could not finish the open transaction")
+            tracing::error!(error = %chain(&error), "could not finish the open transaction");
         }
     }
     Ok(())

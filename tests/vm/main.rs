@@ -2,4 +2,5 @@
 //! button, a wire.
 
 mod bed;
+mod handover;
 mod modules;

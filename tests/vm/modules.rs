@@ -7,7 +7,8 @@ use support::vm::{Bed, Result};
 /// Of Debian's own module, as `readelf` says it of the file in the VM's root.
 fn in_tree_build_id(node: &Node) -> Result<String> {
     let kernel = Bed::locate()?.kernel();
-    let file = node.vm.get(&format!("/lib/modules/{kernel}/kernel/net/openvswitch/openvswitch.ko"))?;
+    let file =
+        node.vm.get(&format!("/lib/modules/{kernel}/kernel/net/openvswitch/openvswitch.ko"))?;
     let copy = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(copy.path(), file).unwrap();
     Ok(payload::build_id(copy.path()))
@@ -19,10 +20,9 @@ fn payload_build_id() -> Result<String> {
 
 /// Every file below the module tree, depmod's configuration and what they hold.
 fn tree(node: &Node) -> Result<String> {
-    node.vm.sh(
-        "cd /; find lib/modules etc/depmod.d -type f ! -name 'modules.*' -exec sha256sum {} + \
-         2>/dev/null | sort -k2; find lib/modules etc/depmod.d ! -type f 2>/dev/null | sort",
-    )
+    node.vm
+        .sh("cd /; find lib/modules etc/depmod.d -type f ! -name 'modules.*' -exec sha256sum {} + \
+         2>/dev/null | sort -k2; find lib/modules etc/depmod.d ! -type f 2>/dev/null | sort")
 }
 
 #[test]

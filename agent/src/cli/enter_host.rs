@@ -3,8 +3,8 @@
 //! Not for people: [`crate::host_command`] runs host tools through it when the agent
 //! lives in a pod, because a tool wants the host's own libraries and configuration.
 
-use nix::sched::{CloneFlags, setns};
 use crate::host_command::SEARCH_PATH;
+use nix::sched::{CloneFlags, setns};
 use pointsman_core::error::Reasoned;
 use std::ffi::{CString, OsString};
 use std::fs::File;

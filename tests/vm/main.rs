@@ -4,3 +4,4 @@
 mod bed;
 mod handover;
 mod modules;
+mod switch;

@@ -336,6 +336,24 @@ fn leftovers_of_a_killed_write_are_swept() {
     assert_eq!(machine.files(), start.files());
 }
 
+/// Somebody removed the records: contents tell whose the files are.
+#[test]
+fn the_payloads_files_are_never_taken_for_the_users() {
+    let mut machine = Machine::in_tree();
+    let start = machine.clone();
+    machine.take(&machine.plan(Target::Payload, Activate::Reboot, None));
+    let files = &mut machine.observed.files;
+    files.retain(|path, _| !path.starts_with(&format!("{TREE}/nsx")) && !path.starts_with("/etc"));
+    machine.take(&machine.plan(Target::Payload, Activate::Reboot, None));
+    let backup = format!("{TREE}/nsx/usr-ovs-kmod-backup/");
+    assert!(!machine.observed.files.keys().any(|path| path.starts_with(&backup)));
+    machine.take(&machine.plan(Target::InTree, Activate::Reboot, None));
+    assert_eq!(machine.set(), ModuleState::InTree);
+    let set = format!("{TREE}/weak-updates/openvswitch");
+    machine.observed.files.retain(|path, _| *path != set && !set.starts_with(path.as_str()));
+    assert_eq!(machine.files(), start.files());
+}
+
 #[test]
 fn strangers_stay_and_are_named() {
     let mut machine = Machine::in_tree();

@@ -1,6 +1,7 @@
 //! Tests that need a machine of their own: a kernel to load modules into, a power
 //! button, a wire.
 
+mod annotated;
 mod bed;
 mod handover;
 mod modules;

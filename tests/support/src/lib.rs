@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod node;
+pub mod operator;
 pub mod ovs;
 pub mod payload;
 pub mod program;

@@ -118,6 +118,7 @@ impl Node {
         let ca = fs::read(ca).map_err(|error| VmError::new(error.to_string()))?;
         self.vm.put(&format!("{secrets}/token"), token.as_bytes(), 0o600)?;
         self.vm.put(&format!("{secrets}/ca.crt"), &ca, 0o644)?;
+        self.vm.put(&format!("{secrets}/namespace"), b"pointsman-system", 0o644)?;
         let command = agent("run")
             .env("NODE_NAME", NAME)
             .env("KUBERNETES_SERVICE_HOST", HOST)

@@ -1,7 +1,7 @@
 //! The shadow table: all of `main`, by the target, asked before `main` while `main` is rebuilt.
 
 use super::addresses::{Addresses, connected, left_out};
-use super::routes::{self, MAIN, Routes, canonical, identity, is_connected, key};
+use super::routes::{self, MAIN, Routes, canonical, identity, is_connected};
 use super::{Case, Step};
 use crate::model::{Network, Route, Rule};
 use std::collections::BTreeSet;
@@ -60,9 +60,9 @@ impl Shadow {
                 }
             }
             let (have_keys, wanted_keys): (BTreeSet<Route>, BTreeSet<Route>) =
-                (have.iter().map(key).collect(), wanted.iter().map(key).collect());
-            add.extend(wanted.iter().filter(|r| !have_keys.contains(&key(r))).cloned());
-            let stale = have.iter().filter(|route| !wanted_keys.contains(&key(route))).cloned();
+                (have.iter().map(identity).collect(), wanted.iter().map(identity).collect());
+            add.extend(wanted.iter().filter(|r| !have_keys.contains(&identity(r))).cloned());
+            let stale = have.iter().filter(|r| !wanted_keys.contains(&identity(r))).cloned();
             let into = if wanted.is_empty() { &mut rest } else { &mut replaced };
             into.extend(stale);
             rest.extend(wanted);

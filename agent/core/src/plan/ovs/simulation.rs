@@ -221,7 +221,8 @@ fn remove_link(network: &mut Network, name: &str) {
 /// A leg that is left alone is an ordinary route; without any, the last one stays to be
 /// removed with the route.
 fn remove_leg(route: &mut Route, name: &str) {
-    if route.hops.iter().all(|hop| hop.link == name) {
+    let gone = route.hops.iter().filter(|hop| hop.link == name).count();
+    if gone == 0 || gone == route.hops.len() {
         return;
     }
     route.hops.retain(|hop| hop.link != name);

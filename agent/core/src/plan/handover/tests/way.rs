@@ -160,10 +160,10 @@ fn what_an_interrupted_flip_left_is_cleaned_up() {
             break;
         }
     }
-    let rest = planned(&to_bridge(), &left, None);
+    let rest = planned(&to_bridge(), &left, Some(&checkpoint(&start)));
     in_order(&rest, &["delete the IPv4 rule", "delete the IPv6 rule", "shadow table"]);
-    assert_eq!(rest.steps().count(), 3 + 2, "and rp_filter of two links: {rest}");
-    drop(end);
+    assert_eq!(rest.steps().count(), 3 + 2 + 2, "{rest}"); // two flags, two rp_filters
+    assert_eq!(after(&left, &rest), end);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use crate::observe::network::rp_filter_path;
 use netlink_packet_route::AddressFamily;
 use pointsman_core::error::Reasoned;
 use pointsman_core::model::{Address, Route};
-use pointsman_core::plan::handover::{OWN_PROTOCOL, Step, canonical, identity};
-use std::collections::{BTreeMap, BTreeSet};
+use pointsman_core::plan::handover::{OWN_PROTOCOL, Step, canonical, identity, key};
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -170,19 +170,20 @@ impl Host {
     }
 
     fn add_routes(&mut self, routes: &[Route]) -> Result<(), NetlinkError> {
-        let missing: Vec<&Route> = routes.iter().collect();
-        match self.append(&missing) {
+        let routes: Vec<Route> = canonical(routes).collect();
+        match self.append(&routes) {
             Err(error) if error.errno() == Some(nix::libc::EEXIST) => {}
             other => return other,
         }
         // some were there: what is exactly so is done, the rest must be taken
-        let there: BTreeSet<Route> = self.dump_routes(routes)?.into_keys().collect();
-        let missing: Vec<&Route> =
-            routes.iter().filter(|route| !there.contains(&identity(route))).collect();
+        let there = self.dump_routes(&routes)?;
+        let missing =
+            |route: &Route| there.get(&identity(route)).is_none_or(|r| key(r) != key(route));
+        let missing: Vec<Route> = routes.into_iter().filter(missing).collect();
         self.append(&missing)
     }
 
-    fn append(&mut self, routes: &[&Route]) -> Result<(), NetlinkError> {
+    fn append(&mut self, routes: &[Route]) -> Result<(), NetlinkError> {
         let requests: Result<Vec<Request>, NetlinkError> =
             routes.iter().map(|route| netlink::route::append(&self.links, route)).collect();
         self.connection.batch(&requests?)
@@ -191,7 +192,8 @@ impl Host {
     /// The kernel takes a request without metric for any metric, so only what is there is named.
     fn delete_routes(&mut self, routes: &[Route]) -> Result<(), NetlinkError> {
         let there = self.dump_routes(routes)?;
-        let requests: Result<Vec<Request>, NetlinkError> = routes
+        let requests: Result<Vec<Request>, NetlinkError> = canonical(routes)
+            .collect::<Vec<Route>>()
             .iter()
             .filter_map(|route| there.get(&identity(route)))
             .map(|found| netlink::route::delete(&self.links, found))

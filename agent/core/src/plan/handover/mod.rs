@@ -18,7 +18,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub use routes::{canonical, identity};
+pub use routes::{canonical, identity, key};
 pub use shadow::{OWN_PROTOCOL, SHADOW_TABLE};
 pub use simulate::simulate;
 pub use step::Step;
@@ -123,6 +123,7 @@ struct Parts {
 /// Puts the parts in the order that loses nothing.
 fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     let Parts { addresses, routes, ports, shadow, neighbours, traffic } = parts;
+    let left = routes::delete(simulate::leftovers(&case.now.network, case.source));
     let mut plan = Plan::default();
     let (target, source) = (case.target, case.source);
     let [loosen, restore] = rp_filter(case, &ports, traffic);
@@ -144,7 +145,7 @@ fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     plan.push(&format!("Free {}", case.want.uplink), detach);
     plan.push(
         &format!("Take from {source} what {target} has now"),
-        wrap([addresses.delete, neighbours.delete].concat()),
+        wrap([addresses.delete, left, neighbours.delete].concat()),
     );
     plan.push(
         "Clean up",

@@ -180,7 +180,7 @@ pub fn canonical(routes: &[Route]) -> impl Iterator<Item = Route> {
 }
 
 /// What makes two routes equal: everything but the time left.
-pub(super) fn key(route: &Route) -> Route {
+pub fn key(route: &Route) -> Route {
     let mut key = route.clone();
     key.attributes.retain(|attribute| attribute.kind & 0x3fff != RTA_EXPIRES);
     key.attributes.sort();

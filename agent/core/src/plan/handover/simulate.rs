@@ -1,7 +1,7 @@
 //! What the kernel makes of a step, as far as planning depends on it.
 
-use super::addresses::{NODAD, connected, network_of, same_key};
-use super::routes::{MAIN, canonical, identity, key};
+use super::addresses::{NODAD, connected, left_out, network_of, same_key};
+use super::routes::{MAIN, canonical, identity, is_connected, key};
 use super::shadow::OWN_PROTOCOL;
 use super::step::Step;
 use crate::model::{Address, Neighbour, Network, Observed, Route, Rule};
@@ -130,15 +130,40 @@ fn delete_address(network: &mut Network, address: &Address) {
     }
 }
 
+/// The kernel deletes a connected IPv6 route only with the last address of its network, and
+/// only if that one is for ever (`check_cleanup_prefix_route`); else the route stays until it
+/// expires, if it does.
 fn forget_connected(network: &mut Network, address: &Address) {
     let Some(route) = connected(address) else { return };
-    let shared = address.ip.is_ipv6()
-        && network.addresses.iter().any(|a| {
-            a.link == address.link && connected(a).is_some_and(|r| key(&r) == key(&route))
-        });
-    if !shared {
+    let stays = address.ip.is_ipv6()
+        && (address.valid_lft != u32::MAX
+            || network
+                .addresses
+                .iter()
+                .any(|a| a.link == address.link && a.ip.is_ipv6() && same_network(a, address)));
+    if !stays {
         network.routes.retain(|found| key(found) != key(&route));
     }
+}
+
+/// Connected routes of a link that outlive its carried addresses.
+pub(super) fn leftovers(network: &Network, link: &str) -> Vec<Route> {
+    let addresses = network.addresses.iter().filter(|a| a.link == link && a.ip.is_ipv6());
+    let routes = network
+        .routes
+        .iter()
+        .filter(|route| route.link.as_deref() == Some(link) && is_connected(route, network));
+    let mut small = Network {
+        addresses: addresses.cloned().collect(),
+        routes: routes.filter(|route| route.destination.is_ipv6()).cloned().collect(),
+        ..Network::default()
+    };
+    // newest first, as they are deleted
+    for address in small.addresses.clone().iter().filter(|a| left_out(a).is_none()) {
+        delete_address(&mut small, address);
+    }
+    let left: Vec<Route> = small.routes.drain(..).collect();
+    left.into_iter().filter(|route| !is_connected(route, &small)).collect()
 }
 
 /// An address that is nowhere any more takes along what is bound to it: IPv4 routes of

@@ -237,6 +237,9 @@ fn addresses(random: &mut Random) -> Vec<Address> {
             Address { flags: 0x02, ..address(NIC, "fd00:88::2/64") },
             Address { flags: 0x200, ..address(NIC, "fd00:99::2/64") },
             address(NIC, "fd00:aa::2/128"),
+            Address { valid_lft: 900, ..address(NIC, "fd00:bb::2/64") },
+            Address { valid_lft: 900, ..address(NIC, "fd00:88::3/64") },
+            Address { flags: 0x200, ..address(NIC, "fd00:77::4/64") },
             Address { flags: 0x100, valid_lft: 900, ..address(NIC, "fd00:77::dead/64") },
             address(NIC, "fe80::ff:fe00:7702/64"),
         ]));

@@ -3,7 +3,7 @@
 use super::super::routes::{MAIN, canonical, identity, links_of};
 use super::super::{OWN_PROTOCOL, SHADOW_TABLE, Step};
 use super::generator::{BRIDGE, NIC};
-use crate::model::{Network, Observed, Route};
+use crate::model::{Address, Network, Observed, Route};
 use crate::plan::{self, ovs};
 
 /// Panics with what is wrong with carrying out a step here.
@@ -20,7 +20,7 @@ pub(super) fn check(observed: &Observed, step: &plan::Step) {
         plan::Step::Ovs(ovs::Step::DeleteBridge { .. }) => {
             assert!(!own(network, BRIDGE), "{BRIDGE} still owns addresses");
         }
-        _ => {}
+        plan::Step::Ovs(_) | plan::Step::Modules(_) | plan::Step::Cni(_) | plan::Step::File(_) => {}
     }
 }
 
@@ -68,7 +68,14 @@ fn check_handover(network: &Network, step: &Step) {
         Step::DeleteShadowRule { .. } | Step::AddShadowRule { .. } => {
             assert!(network.routes.iter().any(|r| r.table == SHADOW_TABLE), "an empty shadow");
         }
-        _ => {}
+        Step::SetRpFilter { link, .. } | Step::SetMtu { link, .. } | Step::SetUp { link } => {
+            assert!(network.link(link).is_some(), "there is no {link}");
+        }
+        Step::SettleAddress(address) => {
+            let there = |a: &Address| a.link == address.link && a.ip == address.ip;
+            assert!(network.addresses.iter().any(there), "{address} is not there");
+        }
+        Step::SetNeighbour(_) | Step::DeleteNeighbour(_) => {}
     }
 }
 

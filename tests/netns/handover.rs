@@ -216,3 +216,30 @@ fn a_bridge_that_vanished_gives_back_what_the_checkpoint_holds() {
     assert_eq!(others(), other_links);
     assert!(read().links.iter().any(|link| link.name == OTHER));
 }
+
+/// Every change is asked for in batches: this many routes take no noticeable time more.
+#[test]
+fn ten_thousand_routes_are_moved() {
+    const MANY: u32 = 10_000;
+    let ovs = node();
+    let batch: String = (0..MANY)
+        .map(|i| {
+            format!(
+                "route add {}/24 via 10.77.0.1 dev eth1 table {}\n",
+                std::net::Ipv4Addr::from(0x0b00_0000 + (i << 8)),
+                254 - i % 5
+            )
+        })
+        .collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), batch).unwrap();
+    ip(&format!("-batch {}", file.path().display()));
+    let original = carried(&read(), NIC);
+    assert!(original.1.len() > MANY as usize);
+    let steps = plan(&ovs, Owner::Bridge, None);
+    let start = std::time::Instant::now();
+    carry_out(&ovs, &steps, usize::MAX);
+    println!("{MANY} routes moved in {:?}", start.elapsed());
+    assert!(plan(&ovs, Owner::Bridge, None).is_empty());
+    assert_carried(&read(), BRIDGE, &original);
+}

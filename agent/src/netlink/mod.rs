@@ -8,6 +8,7 @@ pub(crate) mod address;
 mod attribute;
 mod error;
 pub(crate) mod link;
+mod message;
 pub(crate) mod neighbour;
 pub(crate) mod route;
 pub(crate) mod rule;

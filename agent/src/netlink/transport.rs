@@ -1,7 +1,11 @@
 //! A blocking socket, for sequences in which each step waits for the one before.
 
-use super::attribute::{self, Decoded, Malformed, align};
+use super::attribute::{Decoded, Malformed};
 use super::error::NetlinkError;
+use super::message::{
+    HEADER, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, done, message, next_message,
+    outcome, overrun, undecodable,
+};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
@@ -16,18 +20,7 @@ const NLM_F_ACK: u16 = 0x004;
 /// The kernel saw a change while it dumped: what was sent is no state that ever was.
 const NLM_F_DUMP_INTR: u16 = 0x010;
 const NLM_F_DUMP: u16 = 0x300;
-/// In an answer: the request's body is not repeated.
-const NLM_F_CAPPED: u16 = 0x100;
-/// In an answer: attributes with the kernel's own words follow.
-const NLM_F_ACK_TLVS: u16 = 0x200;
 
-const NLMSG_NOOP: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLMSG_OVERRUN: u16 = 4;
-const NLMSGERR_ATTR_MSG: u16 = 1;
-
-const HEADER: usize = 16;
 /// The kernel fills at most 32 KiB per datagram of a dump, and a request may ask for no more.
 const RECEIVE: usize = 128 << 10;
 /// Room for the answers to a whole batch: they are all queued before the send returns.
@@ -62,14 +55,6 @@ pub struct Connection {
     sequence: u32,
     spoilt: bool,
     buffer: Vec<u8>,
-}
-
-/// One message of an answer.
-struct Message<'a> {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    body: &'a [u8],
 }
 
 impl Connection {
@@ -307,142 +292,5 @@ fn wait_readable(socket: &Socket, operation: &str) -> Result<(), NetlinkError> {
                 return Err(NetlinkError::Socket { operation: "wait", source: errno.into() });
             }
         }
-    }
-}
-
-fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
-    let length = HEADER + body.len();
-    let mut bytes = Vec::with_capacity(align(length));
-    // a message of 4 GiB would not have been built
-    bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.extend(0u32.to_ne_bytes());
-    bytes.extend(body);
-    bytes.resize(align(length), 0);
-    bytes
-}
-
-/// Takes the next message off a datagram; a datagram that ends inside one is an error.
-fn next_message<'a>(
-    rest: &mut &'a [u8],
-    operation: &str,
-) -> Result<Option<Message<'a>>, NetlinkError> {
-    if rest.is_empty() {
-        return Ok(None);
-    }
-    let cut = || NetlinkError::Undecodable {
-        operation: operation.into(),
-        detail: "the datagram ends inside a message".into(),
-        kind: 0,
-        bytes: attribute::hex(rest.get(..rest.len().min(64)).unwrap_or_default()),
-    };
-    let header: &[u8; HEADER] = rest.first_chunk().ok_or_else(cut)?;
-    let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, ..] = *header;
-    let length = u32::from_ne_bytes([l0, l1, l2, l3]);
-    let length = usize::try_from(length).ok().ok_or_else(cut)?;
-    let body = rest.get(HEADER..length).ok_or_else(cut)?;
-    *rest = rest.get(align(length)..).unwrap_or_default();
-    Ok(Some(Message {
-        kind: u16::from_ne_bytes([k0, k1]),
-        flags: u16::from_ne_bytes([f0, f1]),
-        sequence: u32::from_ne_bytes([s0, s1, s2, s3]),
-        body,
-    }))
-}
-
-/// What an `NLMSG_ERROR` says: none is success.
-fn outcome(message: &Message<'_>, operation: &str) -> Result<Option<NetlinkError>, NetlinkError> {
-    let cut = || undecodable(operation, message, "an error message that is too short");
-    let code = i32::from_ne_bytes(*message.body.first_chunk().ok_or_else(cut)?);
-    if code == 0 {
-        return Ok(None);
-    }
-    let repeated: &[u8; 4] = message.body.get(4..).and_then(<[u8]>::first_chunk).ok_or_else(cut)?;
-    let repeated = if message.flags & NLM_F_CAPPED == 0 {
-        usize::try_from(u32::from_ne_bytes(*repeated)).ok().ok_or_else(cut)?
-    } else {
-        HEADER
-    };
-    Ok(Some(refused(code, message, 4 + align(repeated), operation)))
-}
-
-/// What an `NLMSG_DONE` says: a dump can fail at its end.
-fn done(message: &Message<'_>, operation: &str) -> Result<(), NetlinkError> {
-    let code = message.body.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
-    if code == 0 { Ok(()) } else { Err(refused(code, message, 4, operation)) }
-}
-
-/// The kernel's refusal; its attributes start at `offset` of the body.
-fn refused(code: i32, message: &Message<'_>, offset: usize, operation: &str) -> NetlinkError {
-    let attributes = (message.flags & NLM_F_ACK_TLVS != 0)
-        .then(|| message.body.get(offset..).and_then(|bytes| attribute::parse(bytes).ok()))
-        .flatten()
-        .unwrap_or_default();
-    let explanation = attributes
-        .iter()
-        .find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)
-        .and_then(|attribute| attribute.text().ok());
-    let source = io::Error::from_raw_os_error(code.saturating_neg());
-    NetlinkError::Kernel { operation: operation.into(), explanation, source }
-}
-
-fn undecodable(operation: &str, message: &Message<'_>, why: &str) -> NetlinkError {
-    NetlinkError::Undecodable {
-        operation: operation.into(),
-        detail: why.into(),
-        kind: message.kind,
-        bytes: attribute::hex(message.body.get(..message.body.len().min(128)).unwrap_or_default()),
-    }
-}
-
-fn overrun(operation: &str) -> NetlinkError {
-    NetlinkError::Overrun { operation: operation.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use pointsman_core::error::{Reasoned as _, chain};
-
-    fn datagram(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
-        message(kind, flags, 1, body)
-    }
-
-    #[test]
-    fn an_error_at_the_end_of_a_dump_is_seen() {
-        let mut body = (-nix::libc::EMSGSIZE).to_ne_bytes().to_vec();
-        attribute::push(&mut body, NLMSGERR_ATTR_MSG, b"too long\0");
-        let bytes = datagram(NLMSG_DONE, NLM_F_ACK_TLVS, &body);
-        let message = next_message(&mut bytes.as_slice(), "dump").unwrap().unwrap();
-        let error = done(&message, "dump").unwrap_err();
-        assert_eq!(error.errno(), Some(nix::libc::EMSGSIZE));
-        assert!(
-            chain(&error).contains("the kernel says \"too long\": Message too long"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn the_kernels_words_are_found_behind_a_repeated_request() {
-        let request = datagram(24, 0, &[9; 6]);
-        let mut body = (-22i32).to_ne_bytes().to_vec();
-        body.extend(&request);
-        attribute::push(&mut body, NLMSGERR_ATTR_MSG, b"no\0");
-        let bytes = datagram(NLMSG_ERROR, NLM_F_ACK_TLVS, &body);
-        let message = next_message(&mut bytes.as_slice(), "add").unwrap().unwrap();
-        let error = outcome(&message, "add").unwrap().unwrap();
-        assert!(chain(&error).contains("\"no\": Invalid argument"), "{}", chain(&error));
-    }
-
-    #[test]
-    fn a_cut_datagram_is_an_error() {
-        let bytes = datagram(24, 0, &[1; 12]);
-        let mut rest = &bytes[..20];
-        let error = next_message(&mut rest, "dump").err().unwrap();
-        assert_eq!(error.reason(), "NetlinkUndecodable");
-        let mut rest = &bytes[..7];
-        assert!(next_message(&mut rest, "dump").is_err());
     }
 }

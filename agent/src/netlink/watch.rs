@@ -56,3 +56,20 @@ fn change(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<NetworkChange
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::{Connection, Links, link};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn a_change_is_told() {
+        let mut changes = watch().unwrap();
+        let mut connection = Connection::open().unwrap();
+        let links = Links::dump(&mut connection).unwrap();
+        connection.execute(&link::set_mtu(&links, "lo", 65000).unwrap()).unwrap();
+        let told = tokio::time::timeout(Duration::from_secs(10), changes.next()).await.unwrap();
+        assert_eq!(told, Some(NetworkChange::Links));
+    }
+}

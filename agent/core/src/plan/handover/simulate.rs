@@ -5,6 +5,7 @@ use super::routes::{MAIN, canonical, identity, is_connected, key};
 use super::shadow::OWN_PROTOCOL;
 use super::step::Step;
 use crate::model::{Address, Neighbour, Network, Observed, Route, Rule};
+use std::collections::BTreeSet;
 
 /// The effect on an observation.
 pub fn simulate(observed: &mut Observed, step: &Step) {
@@ -28,15 +29,11 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
             network.neighbours.push(neighbour.clone());
         }
         Step::DeleteNeighbour(neighbour) => forget_neighbour(network, neighbour),
-        Step::AddRoutes { routes } => {
-            for route in routes {
-                add_route(network, route);
-            }
-        }
+        Step::AddRoutes { routes } => add_routes(network, routes),
         Step::DeleteRoutes { routes } => {
-            for route in routes {
-                delete_route(network, route);
-            }
+            split(network);
+            let gone: BTreeSet<Route> = canonical(routes).map(|route| key(&route)).collect();
+            network.routes.retain(|found| !gone.contains(&key(found)));
         }
         Step::AddShadowRule { family, priority, table } => {
             add_rule(network, *family, *priority, *table);
@@ -87,7 +84,7 @@ fn add_address(network: &mut Network, address: &Address) {
             .any(|a| mine(a) && !same_key(a, address) && same_network(a, address));
     let up = network.link(&address.link).is_some_and(|link| link.up);
     if let Some(route) = connected(address).filter(|_| up && !secondary) {
-        add_route(network, &route);
+        add_routes(network, &[route]);
     }
 }
 
@@ -182,16 +179,14 @@ fn last_copy(network: &mut Network, address: &Address) {
 }
 
 /// IPv6 routes are kept leg by leg; a planner sees no difference.
-fn add_route(network: &mut Network, route: &Route) {
+fn add_routes(network: &mut Network, routes: &[Route]) {
     split(network);
-    if !network.routes.iter().any(|found| identity(found) == identity(route)) {
-        network.routes.push(route.clone());
+    let mut there: BTreeSet<Route> = network.routes.iter().map(identity).collect();
+    for route in canonical(routes) {
+        if there.insert(identity(&route)) {
+            network.routes.push(route);
+        }
     }
-}
-
-fn delete_route(network: &mut Network, route: &Route) {
-    split(network);
-    network.routes.retain(|found| key(found) != key(route));
 }
 
 fn split(network: &mut Network) {

@@ -202,3 +202,30 @@ fn a_plan_is_told_in_plain_words() {
         text.contains("Give br-int everything that eth1 has; eth1 keeps it\n  - add 10.77.0.2/24")
     );
 }
+
+#[test]
+fn a_plan_survives_being_written_down() {
+    let plan = planned(&to_bridge(), &simple(), None);
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+}
+
+/// Planning must stay far below the time of the move itself.
+#[test]
+fn ten_thousand_routes_are_planned_at_once() {
+    let mut observed = simple();
+    let via = |i: u32| Route {
+        destination: std::net::Ipv4Addr::from(0x0b00_0000 + (i << 8)).into(),
+        prefix_len: 24,
+        ..route("10.0.0.0/8", Some("10.77.0.1"), NIC)
+    };
+    let routes = (0..10_000).map(via).collect();
+    simulate(&mut observed, &Step::AddRoutes { routes });
+    let plan = planned(&to_bridge(), &observed, None);
+    assert!(plan.to_string().contains("add 10002 routes"), "{plan}");
+    let mut moved = observed.clone();
+    for step in plan.steps() {
+        plan::simulate(&mut moved, step);
+    }
+    assert!(planned(&to_bridge(), &moved, None).is_empty());
+}

@@ -54,14 +54,16 @@ pub struct Connection {
     socket: Socket,
     sequence: u32,
     spoilt: bool,
+    /// Of [`RECEIVE`] bytes, the first `received` of them used.
     buffer: Vec<u8>,
+    received: usize,
 }
 
 impl Connection {
     /// Opens a socket in the network namespace of the calling thread.
     pub fn open() -> Result<Self, NetlinkError> {
-        let buffer = Vec::with_capacity(RECEIVE);
-        Ok(Self { socket: socket()?, sequence: 0, spoilt: false, buffer })
+        let buffer = vec![0; RECEIVE];
+        Ok(Self { socket: socket()?, sequence: 0, spoilt: false, buffer, received: 0 })
     }
 
     /// Everything that a dump tells, or an error; `decode` may leave messages out by `None`.
@@ -105,7 +107,7 @@ impl Connection {
         let mut steady = true;
         loop {
             self.receive(operation)?;
-            let mut rest = self.buffer.as_slice();
+            let mut rest = self.buffer.get(..self.received).unwrap_or_default();
             while let Some(message) = next_message(&mut rest, operation)? {
                 if message.sequence != sequence {
                     return Err(undecodable(operation, &message, "answers another request"));
@@ -192,7 +194,7 @@ impl Connection {
         let mut failures = Vec::new();
         while answered < requests.len() {
             self.receive(&first.operation)?;
-            let mut rest = self.buffer.as_slice();
+            let mut rest = self.buffer.get(..self.received).unwrap_or_default();
             while let Some(message) = next_message(&mut rest, &first.operation)? {
                 match message.kind {
                     NLMSG_NOOP => continue,
@@ -240,7 +242,6 @@ impl Connection {
     /// One datagram of the kernel into the buffer.
     fn receive(&mut self, operation: &str) -> Result<(), NetlinkError> {
         wait_readable(&self.socket, operation)?;
-        self.buffer.resize(RECEIVE, 0);
         let mut window = self.buffer.as_mut_slice();
         let received = self.socket.recv_from(&mut window, nix::libc::MSG_TRUNC);
         let (length, sender) = match received {
@@ -259,7 +260,7 @@ impl Connection {
             let source = io::Error::other(format!("a datagram of {length} bytes was cut off"));
             return Err(NetlinkError::Socket { operation: "receive", source });
         }
-        self.buffer.truncate(length);
+        self.received = length;
         Ok(())
     }
 }

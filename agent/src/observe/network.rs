@@ -3,7 +3,7 @@
 use crate::netlink::{self, Connection, Links, NetlinkError};
 use netlink_packet_route::AddressFamily;
 use pointsman_core::error::Reasoned;
-use pointsman_core::model::Network;
+use pointsman_core::model::{Address, Network};
 use std::fs;
 use std::io;
 use thiserror::Error;
@@ -91,12 +91,35 @@ fn read_on(connection: &mut Connection, links: &Links) -> Result<Network, Networ
 fn dump(connection: &mut Connection, links: &Links) -> Result<Network, NetlinkError> {
     let mut network = Network::default();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        network.addresses.extend(netlink::address::dump(connection, links, family)?);
+        network.addresses.extend(addresses(connection, links, family)?);
         network.routes.extend(netlink::route::dump(connection, links, family)?);
         network.rules.extend(netlink::rule::dump(connection, family)?);
         network.neighbours.extend(netlink::neighbour::dump(connection, links, family)?);
     }
     Ok(network)
+}
+
+/// Read until two readings agree: the kernel dumps addresses by their position in a list, and
+/// since it does so without a lock (6.9) it changes the list a moment before the number by
+/// which it marks an inconsistent dump, so that one in thousands comes out wrong unmarked.
+fn addresses(
+    connection: &mut Connection,
+    links: &Links,
+    family: AddressFamily,
+) -> Result<Vec<Address>, NetlinkError> {
+    let timeless = |all: &[Address]| -> Vec<Address> {
+        let zero = |a: &Address| Address { valid_lft: 0, preferred_lft: 0, ..a.clone() };
+        all.iter().map(zero).collect()
+    };
+    let mut last = netlink::address::dump(connection, links, family)?;
+    for _ in 0..TRIES {
+        let next = netlink::address::dump(connection, links, family)?;
+        if timeless(&next) == timeless(&last) {
+            return Ok(next);
+        }
+        last = next;
+    }
+    Err(NetlinkError::Interrupted { operation: "list addresses".into(), tries: TRIES })
 }
 
 /// Where the kernel shows a link's `rp_filter` to a thread of its network namespace.

@@ -21,7 +21,17 @@ pub fn release(package: &str) -> Result<PathBuf, String> {
         return Ok(path.clone());
     }
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // what Cargo tells a test of its package (CARGO_PKG_NAME and the like) makes build
+    // scripts that look at it run anew, and with them everything that depends on them
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        let own = ["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_INCREMENTAL"].contains(&&*name);
+        if name.starts_with("CARGO_") && !own {
+            cargo.env_remove(&*name);
+        }
+    }
+    let output = cargo
         .current_dir(top)
         .args(["build", "--release", "--locked", "--offline", "--package", package])
         .args(["--bin", package, "--message-format", "json-render-diagnostics"])

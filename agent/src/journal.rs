@@ -16,6 +16,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 use thiserror::Error;
 
 /// The version of [`Record`]'s written form that this code writes.
@@ -126,6 +128,8 @@ impl Reasoned for JournalError {
 #[derive(Debug)]
 pub struct Journal {
     directory: PathBuf,
+    /// The zero of the progress file's clock.
+    began: Mutex<Instant>,
     _lock: Flock<File>,
 }
 
@@ -154,7 +158,8 @@ impl Journal {
                 }
             })?;
         sign(&lock).map_err(|source| JournalError::Open { path, source })?;
-        Ok(Self { directory: directory.to_owned(), _lock: lock })
+        let began = Mutex::new(Instant::now());
+        Ok(Self { directory: directory.to_owned(), began, _lock: lock })
     }
 
     /// The open or last transaction; none on a host that never had one.
@@ -170,14 +175,30 @@ impl Journal {
         disk::write_whole(&path, 0o600, &text).map_err(|source| JournalError::Disk { path, source })
     }
 
-    /// Starts the list of a transaction's steps anew.
-    pub fn begin_progress(&self) {
+    /// Starts the list of a transaction's steps anew; its clock starts with `began`.
+    ///
+    /// Each line of the file `progress` is `MILLISECONDS NUMBER WORDS`: when it was
+    /// noted, by the monotonic clock since the transaction began (since the journal was
+    /// opened, where an earlier process began it), the step that begins, counted from
+    /// zero in the plan of its leg, and its words. Between the steps the number is `-`.
+    pub fn begin_progress(&self, began: Instant) {
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = began;
         self.progress(true, "");
     }
 
     /// Notes that a step begins. For the person who reads it: nothing depends on it.
     pub fn note_step(&self, number: usize, words: &str) {
-        self.progress(false, &format!("{number} {words}\n"));
+        self.note_line(&number.to_string(), words);
+    }
+
+    /// Notes what happens between the steps.
+    pub fn note(&self, words: &str) {
+        self.note_line("-", words);
+    }
+
+    fn note_line(&self, number: &str, words: &str) {
+        let began = *self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        self.progress(false, &format!("{} {number} {words}\n", began.elapsed().as_millis()));
     }
 
     fn progress(&self, anew: bool, line: &str) {
@@ -256,6 +277,7 @@ fn holder(mut file: File) -> String {
 mod tests {
     use super::*;
     use pointsman_core::error::chain;
+    use std::time::Duration;
 
     #[test]
     fn only_one_process_holds_the_journal_and_the_other_is_told_who() {
@@ -266,6 +288,25 @@ mod tests {
         assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
         drop(first);
         assert!(Journal::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn progress_says_when_each_step_began_since_the_transaction_did() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        journal.note("of the one before");
+        journal.begin_progress(Instant::now() - Duration::from_millis(5000));
+        journal.note("the way back is on disk");
+        journal.note_step(0, "stop Open vSwitch");
+        let text = fs::read_to_string(dir.path().join("progress")).unwrap();
+        let columns: Vec<Vec<&str>> =
+            text.lines().map(|line| line.splitn(3, ' ').collect()).collect();
+        let words: Vec<&[&str]> = columns.iter().map(|line| &line[1..]).collect();
+        assert_eq!(words, [["-", "the way back is on disk"], ["0", "stop Open vSwitch"]], "{text}");
+        for line in &columns {
+            let ms: u64 = line[0].parse().unwrap();
+            assert!((5000..65_000).contains(&ms), "{text}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use pointsman_core::model::Observed;
 use pointsman_core::phase::{End, Event, Illegal, Phase};
 use pointsman_core::plan::{Plan, Refusal, Step};
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// How often a second look is taken until it finds nothing left: links and daemons settle.
@@ -96,6 +96,7 @@ impl Site<'_> {
         goal: &Goal,
         request: Option<&str>,
     ) -> Result<Outcome, TransactionError> {
+        let began = Instant::now();
         self.progress.tell(Phase::Preparing, "looking at the host");
         let observed = self.observe(self.settings).map_err(TransactionError::Observe)?;
         let plan = match goal.plan(self.settings, &observed, None) {
@@ -120,7 +121,8 @@ impl Site<'_> {
             failure: None,
         };
         self.journal.write(&record)?;
-        self.journal.begin_progress();
+        self.journal.begin_progress(began);
+        self.journal.note("the way back is on disk");
         match self.apply_and_verify(&mut record, &plan)? {
             Ok(()) => self.close(record, Event::Closed, notes),
             Err(failure) => self.take_back(record, failure, Event::Failed),
@@ -207,7 +209,9 @@ impl Site<'_> {
 
     /// Looks again until nothing is left to do.
     fn verify(&self, record: &Record, way: Way) -> Result<(), Failure> {
-        self.progress.tell(record.phase, "looking again: nothing may be left to do");
+        let words = "looking again: nothing may be left to do";
+        self.journal.note(words);
+        self.progress.tell(record.phase, words);
         let mut left = self.left_to_do(record, way);
         for _ in 1..LOOKS {
             if matches!(&left, Ok(plan) if plan.is_empty()) {
@@ -239,6 +243,7 @@ impl Site<'_> {
         event: Event,
     ) -> Result<Outcome, TransactionError> {
         tracing::warn!(reason = %failure.reason, message = %failure.message, "taking the way back");
+        self.journal.note("taking the way back");
         record.phase = if record.phase == Phase::RollingBack {
             record.phase
         } else {
@@ -292,6 +297,7 @@ impl Site<'_> {
         let Phase::Ended(end) = record.phase else {
             return Err(Illegal { phase: record.phase, event }.into());
         };
+        self.journal.note(&format!("ended: {end:?}"));
         Ok(Outcome { end, failure: record.failure, notes })
     }
 }

@@ -10,12 +10,14 @@ use support::vm::{Command, Report, Result, Traffic};
 
 /// What a person types, addresses and routes known by heart: the port moves to the
 /// bridge, and from then on the node is dark until the last route is back. `nodad`
-/// spares it a second of IPv6 that the node's own configuration spares it too.
+/// spares it a second of IPv6 that the node's own configuration spares it too. IPv6
+/// routes outlive their addresses and are to be removed by themselves.
 const BY_HAND_TO_BRIDGE: &str = "
 set -e
 ovs-vsctl --timeout=30 add-br br-int
 ovs-vsctl --timeout=30 add-port br-int eth1
-ip address flush dev eth1
+ip address flush dev eth1 scope global
+ip route del ::/0 dev eth1
 ip link set br-int up
 ip address add 10.0.2.15/24 brd + dev br-int
 ip address add 10.0.2.16/24 brd + dev br-int
@@ -26,7 +28,8 @@ ip route add ::/0 via fd77::77 dev br-int
 ";
 const BY_HAND_TO_UPLINK: &str = "
 set -e
-ip address flush dev br-int
+ip address flush dev br-int scope global
+ip route del ::/0 dev br-int
 ovs-vsctl --timeout=30 del-port br-int eth1
 ip address add 10.0.2.15/24 brd + dev eth1
 ip address add 10.0.2.16/24 brd + dev eth1

@@ -1,6 +1,5 @@
 //! Where it was measured: without this no figure means anything.
 
-use crate::table::{print as table, row};
 use std::fs;
 use std::thread;
 use support::vm::{Accel, Bed, Result};
@@ -17,18 +16,20 @@ pub(crate) fn print(runs: usize) -> Result<()> {
     };
     let load = read("/proc/loadavg");
     let load: Vec<&str> = load.split(' ').take(3).collect();
-    table(
-        "machine",
-        &[
-            row([&"cores", &cores]),
-            row([&"processor", &model.trim_start_matches([' ', '\t', ':'])]),
-            row([&"load at the start", &load.join(" ")]),
-            row([&"kernel", &kernel.trim()]),
-            row([&"VM", &format!("2 processors, 512 MiB, {accel}")]),
-            row([&"VM's kernel", &bed.kernel()]),
-            row([&"runs", &runs]),
-        ],
-    );
+    println!("machine");
+    let vm = format!("2 processors, 512 MiB, {accel}");
+    let facts = [
+        ("cores", cores.to_string()),
+        ("processor", model.trim_start_matches([' ', '\t', ':']).to_owned()),
+        ("load at the start", load.join(" ")),
+        ("kernel", kernel.trim().to_owned()),
+        ("VM", vm),
+        ("VM's kernel", bed.kernel().to_owned()),
+        ("runs", runs.to_string()),
+    ];
+    for (name, fact) in facts {
+        println!("  {name:<18} {fact}");
+    }
     println!("Figures are medians (least..most). Load of others shows in them: compare columns,");
     println!("and runs on one machine, not machines.");
     Ok(())

@@ -12,6 +12,7 @@ use support::node::{NAME, Node};
 use support::program;
 use support::vm::{Ended, Result};
 
+const NAMESPACE: &str = "pointsman-system";
 /// After its start, of which only the first look at the host and the first report are work.
 const SETTLED: Duration = Duration::from_secs(20);
 
@@ -28,7 +29,7 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
     let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/base");
     plane.kubectl(&["apply", "--server-side", "-k", &base.display().to_string()]);
     plane.create_node(NAME);
-    let token = plane.service_account_token("pointsman-system", "pointsman", NAME);
+    let token = plane.service_account_token(NAMESPACE, "pointsman", NAME);
 
     let node = Node::start()?;
     let mut spreads = vec![Spread::default(); FIELDS.len()];

@@ -24,10 +24,11 @@ struct Times {
 }
 
 pub(crate) fn measure(runs: usize) -> Result<()> {
-    let node = Node::start()?;
     let (mut there, mut back) = (Times::default(), Times::default());
     for run in 1..=runs {
         eprintln!("switch: run {run} of {runs}");
+        // a new one each time: a bridge and CNI files that are there already make no step
+        let node = Node::start()?;
         there.add(&node, "nsx-ovs")?;
         back.add(&node, "upstream-ovs")?;
     }
@@ -49,17 +50,12 @@ impl Times {
             .lines()
             .map(|line| parse(line).ok_or_else(|| failed(format!("not a note: {line:?}"))))
             .collect::<Result<_>>()?;
-        let mut parts = by_part(&plan, &notes).ok_or_else(|| failed(unlike(&plan, &progress)))?;
-        if self.parts.is_empty() {
-            self.parts = parts.iter().map(|(name, _)| (name.clone(), Spread::default())).collect();
-        }
-        if !self.parts.iter().map(|(name, _)| name).eq(parts.iter().map(|(name, _)| name)) {
-            return Err(failed(format!(
-                "the plan has other stages than in the runs before:\n{plan}"
-            )));
-        }
-        for ((_, spread), (_, ms)) in self.parts.iter_mut().zip(parts.drain(..)) {
-            spread.push(ms / 1000.0);
+        let parts = by_part(&plan, &notes).ok_or_else(|| failed(unlike(&plan, &progress)))?;
+        for (name, ms) in parts {
+            match self.parts.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, spread)) => spread.push(ms / 1000.0),
+                None => self.parts.push((name, Spread::from_iter([ms / 1000.0]))),
+            }
         }
         self.total.push(notes.last().map_or(0.0, |note| note.ms) / 1000.0);
         Ok(())
@@ -88,7 +84,7 @@ fn parse(line: &str) -> Option<Note<'_>> {
     Some(Note { ms, step, words: columns.next()? })
 }
 
-/// Milliseconds of each phase and stage. None where the notes are not those of a switch
+/// Milliseconds of each phase and stage; stages of one title are one. None where the notes are not those of a switch
 /// that carried out this plan and reached its goal.
 fn by_part(plan: &Plan, notes: &[Note<'_>]) -> Option<Vec<(String, f64)>> {
     let [first, steps @ .., look, end] = notes else { return None };
@@ -105,8 +101,12 @@ fn by_part(plan: &Plan, notes: &[Note<'_>]) -> Option<Vec<(String, f64)>> {
     for stage in &plan.stages {
         let (of_stage, after) = rest.split_at_checked(stage.steps.len())?;
         let until = after.first().unwrap_or(look);
-        let name = format!("Applying: {} ({} steps)", stage.title, stage.steps.len());
-        parts.push((name, until.ms - of_stage.first()?.ms));
+        let name = format!("Applying: {}", stage.title);
+        let ms = until.ms - of_stage.first()?.ms;
+        match parts.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += ms,
+            None => parts.push((name, ms)),
+        }
         rest = after;
     }
     let before_steps = steps.first().unwrap_or(look).ms - first.ms;

@@ -70,14 +70,15 @@ struct Losses {
 }
 
 pub(crate) fn measure(runs: usize) -> Result<()> {
-    let node = Node::start()?;
     let mut idle = Losses::default();
     let mut ours = [Losses::default(), Losses::default()];
     let mut hand = [Losses::default(), Losses::default()];
     for run in 1..=runs {
         eprintln!("losses: run {run} of {runs}");
-        idle.add(&node, Mover::Nobody, Direction::ToBridge)?;
+        // a new node for each: what one mover leaves behind is not the next one's loss
+        idle.add(&Node::start()?, Mover::Nobody, Direction::ToBridge)?;
         for (mover, losses) in [(Mover::Pointsman, &mut ours), (Mover::ByHand, &mut hand)] {
+            let node = Node::start()?;
             let [to_bridge, to_uplink] = losses;
             to_bridge.add(&node, mover, Direction::ToBridge)?;
             to_uplink.add(&node, mover, Direction::ToUplink)?;

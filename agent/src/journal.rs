@@ -295,7 +295,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::open(dir.path()).unwrap();
         journal.note("of the one before");
-        journal.begin_progress(Instant::now() - Duration::from_millis(5000));
+        journal.begin_progress(Instant::now().checked_sub(Duration::from_secs(5)).unwrap());
         journal.note("the way back is on disk");
         journal.note_step(0, "stop Open vSwitch");
         let text = fs::read_to_string(dir.path().join("progress")).unwrap();

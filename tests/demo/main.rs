@@ -114,19 +114,15 @@ fn switch(
 fn table(there: &Proof, back: &Proof) -> Result<()> {
     let nsx = payload::build_id(&Bed::locate()?.modules("nsx").join("openvswitch.ko"));
     let whose = |id: &str| if id == nsx { "the payload's" } else { "the kernel's own" };
-    println!(
-        "\n{:<34} {:<44} {}",
-        "",
-        format!("there: {}", there.profile),
-        format!("back: {}", back.profile)
-    );
     let row = |name: &str, value: &dyn Fn(&Proof) -> String| {
-        println!("{name:<34} {:<44} {}", value(there), value(back));
+        println!("{name:<36} {:<44} {}", value(there), value(back));
     };
+    println!();
+    row("what it proved", &|p| format!("after {}", p.profile));
     row("loaded openvswitch, by build id", &|p| {
         format!("{} {}", p.loaded.chars().take(12).collect::<String>(), whose(&p.loaded))
     });
-    row("as the Node reports it", &|p| p.report["ovs-module"].chars().take(40).collect());
+    row("  as the Node reports it", &|p| p.report["ovs-module"].chars().take(40).collect());
     row("CNI version", &|p| p.report["cni-version"].clone());
     row("owner of the addresses (ip address)", &|p| {
         p.addresses
@@ -135,7 +131,7 @@ fn table(there: &Proof, back: &Proof) -> Result<()> {
             .collect::<Vec<_>>()
             .join(", ")
     });
-    row("as the Node reports it", &|p| p.report["address-owner"].clone());
+    row("  as the Node reports it", &|p| p.report["address-owner"].clone());
     row("packets lost, of those sent", &|p| {
         let sent: u64 = p.traffic.probes.values().map(|probe| probe.sent).sum();
         format!("{} of {sent}", p.traffic.lost())

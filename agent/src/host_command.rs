@@ -1,14 +1,24 @@
 //! The host's own tools: run in the host's namespaces, with a timeout, never the image's copies.
 
 use crate::disk::HostRoot;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use pointsman_core::error::Reasoned;
 use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// Where host tools are looked for, on the host.
 pub(crate) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How much of a tool's output is kept, bytes.
+const OUTPUT_LIMIT: usize = 1 << 20;
+/// How long a pipe is waited for after the tool itself has ended.
+const AFTER_THE_END: Duration = Duration::from_millis(500);
 
 /// Where host tools find the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +151,7 @@ impl HostTools {
             .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .process_group(0)
             .spawn()
             .map_err(start)?;
         if let Some(mut pipe) = child.stdin.take() {
@@ -152,23 +163,48 @@ impl HostTools {
         let Some(status) = wait(&mut child, limit).map_err(start)? else {
             return Err(CommandError::TimedOut { command: argv.join(" "), limit });
         };
-        Ok(Output {
-            status,
-            stdout: stdout.join().unwrap_or_default(),
-            stderr: stderr.join().unwrap_or_default(),
-        })
+        Ok(Output { status, stdout: stdout.text(), stderr: stderr.text() })
     }
 }
 
-fn drain(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        if let Some(pipe) = pipe {
-            // an unreadable pipe means less to tell, not another outcome
-            drop(pipe.take(1 << 20).read_to_end(&mut bytes));
+/// What comes out of a pipe, as far as it has come.
+struct Drain {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    end: Receiver<()>,
+}
+
+impl Drain {
+    /// A daemon that the tool started may hold the pipe for ever: its end is waited for
+    /// only a moment, since the tool itself has ended.
+    fn text(self) -> String {
+        match self.end.recv_timeout(AFTER_THE_END) {
+            Ok(()) | Err(_) => {}
         }
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
-    })
+    }
+}
+
+fn drain(pipe: Option<impl Read + Send + 'static>) -> Drain {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let (ended, end) = channel();
+    let kept = Arc::clone(&bytes);
+    std::thread::spawn(move || {
+        let mut chunk = [0; 4096];
+        let mut pipe = pipe;
+        // an unreadable pipe means less to tell, not another outcome
+        while let Some(Ok(length @ 1..)) = pipe.as_mut().map(|pipe| pipe.read(&mut chunk)) {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            // the rest is read too, so that the tool does not block, but not kept
+            if kept.len() < OUTPUT_LIMIT {
+                kept.extend(chunk.iter().take(length));
+            }
+        }
+        match ended.send(()) {
+            Ok(()) | Err(_) => {}
+        }
+    });
+    Drain { bytes, end }
 }
 
 /// None where the child had to be killed.
@@ -180,7 +216,11 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
             return Ok(Some(status));
         }
         if start.elapsed() >= limit {
-            child.kill()?;
+            let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+            // with what it started
+            if let Err(errno) = killpg(group, Signal::SIGKILL) {
+                tracing::debug!(%errno, "the tool had ended by itself");
+            }
             child.wait()?;
             return Ok(None);
         }
@@ -211,6 +251,22 @@ mod tests {
         let feed = |argv: &[&str]| HostTools::Here.run_fed(argv, &[("A", "b")], "text", limit);
         assert_eq!(feed(&["sh", "-c", "cat; echo $A"]).unwrap().stdout, "textb\n");
         assert!(feed(&["true"]).unwrap().status.success());
+    }
+
+    #[test]
+    fn a_daemon_that_keeps_the_pipes_open_is_not_waited_for() {
+        let start = Instant::now();
+        let limit = Duration::from_secs(10);
+        let output = HostTools::Here.run(&["sh", "-c", "sleep 30 & echo a"], limit).unwrap();
+        assert_eq!(output.stdout, "a\n");
+        assert!(start.elapsed() < limit);
+    }
+
+    #[test]
+    fn more_output_than_is_kept_does_not_block_the_tool() {
+        let argv = ["head", "-c", "3000000", "/dev/zero"];
+        let output = HostTools::Here.run(&argv, Duration::from_secs(10)).unwrap();
+        assert!((OUTPUT_LIMIT..2_000_000).contains(&output.stdout.len()));
     }
 
     #[test]

@@ -4,5 +4,9 @@
 mod annotated;
 mod bed;
 mod handover;
+mod killed;
 mod modules;
+mod refusals;
+mod rollback;
+mod state;
 mod switch;

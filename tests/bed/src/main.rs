@@ -6,10 +6,13 @@
 //! bed echo --listen ADDR:PORT...               sends UDP packets and TCP bytes back
 //! bed probe --to A:P [--from ADDR] --pps N --label L --out FILE
 //! bed tcp-stream --to A:P [--from ADDR] --pps N --label L --out FILE
+//! bed kill-when --file FILE --contains TEXT [--after MS] -- COMMAND...
+//!                                              SIGKILL when FILE has a line with TEXT
 //! bed leash --remove DIR -- COMMAND...         ends COMMAND when standard input ends
 //! ```
 //! `probe` and `tcp-stream` run until SIGTERM and then write their summary.
 
+mod cut;
 mod echo;
 mod guest;
 mod init;
@@ -44,7 +47,7 @@ fn run() -> Result<ExitCode, Failure> {
     }
     let mut args = lexopt::Parser::from_env();
     let Some(Value(command)) = args.next()? else {
-        return Err("usage: bed init|guest|echo|probe|tcp-stream|leash [OPTION...]".into());
+        return Err("usage: bed init|guest|echo|probe|tcp-stream|kill-when|leash [OPTION...]".into());
     };
     match command.to_str() {
         Some("init") => init::as_pid_1()?,
@@ -52,6 +55,7 @@ fn run() -> Result<ExitCode, Failure> {
         Some("echo") => echo::serve(Options::parse(args)?.listen()?)?,
         Some("probe") => probe::run(&Options::parse(args)?.traffic()?)?,
         Some("tcp-stream") => stream::run(&Options::parse(args)?.traffic()?)?,
+        Some("kill-when") => return cut::kill_when(args),
         Some("leash") => return leash::hold(args),
         _ => return Err(format!("no subcommand {}", command.display()).into()),
     }

@@ -62,16 +62,25 @@ impl Node {
         let node = Self { vm: Vm::from_snapshot("node")? };
         let agent = program::release("pointsman").map_err(VmError::new)?;
         node.vm.put_file(&agent, AGENT)?;
+        node.put_payload(sets, "/payload")?;
+        node.configure(PROFILES)?;
+        Ok(node)
+    }
+
+    /// Writes a payload directory.
+    ///
+    /// # Errors
+    /// Where the VM does not answer.
+    pub fn put_payload(&self, sets: &[ModuleSet], to: &str) -> Result<()> {
         let dir = tempfile::tempdir().map_err(|error| VmError::new(error.to_string()))?;
         payload::write(dir.path(), sets, CNI_VERSION);
         for entry in WalkDir::new(dir.path()).into_iter().flatten() {
             if entry.file_type().is_file() {
                 let inside = entry.path().strip_prefix(dir.path()).unwrap_or(entry.path());
-                node.vm.put_file(entry.path(), &format!("/payload/{}", inside.display()))?;
+                self.vm.put_file(entry.path(), &format!("{to}/{}", inside.display()))?;
             }
         }
-        node.configure(PROFILES)?;
-        Ok(node)
+        Ok(())
     }
 
     /// Replaces the configuration.

@@ -1,0 +1,67 @@
+//! Kills a program at a chosen moment of its work.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::Duration;
+
+use lexopt::prelude::*;
+
+use crate::Failure;
+
+/// Between two looks at the file.
+const PAUSE: Duration = Duration::from_micros(200);
+
+/// Runs a command and sends it SIGKILL as soon as a line of a file that it appends to
+/// contains a text, or `--after` milliseconds later. The file is removed first: what a former run wrote does not count.
+///
+/// Prints the file's last line at the kill, and ends well; fails where the command
+/// ended before such a line.
+pub fn kill_when(mut args: lexopt::Parser) -> Result<ExitCode, Failure> {
+    let (mut file, mut text): (Option<PathBuf>, Option<String>) = (None, None);
+    let mut after = Duration::ZERO;
+    let mut command: Vec<OsString> = Vec::new();
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("file") => file = Some(args.value()?.into()),
+            Long("contains") => text = Some(args.value()?.string()?),
+            Long("after") => after = Duration::from_millis(args.value()?.parse()?),
+            Value(first) => {
+                command.push(first);
+                command.extend(args.raw_args()?);
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let file = file.ok_or("--file is missing")?;
+    let text = text.ok_or("--contains is missing")?;
+    let (program, arguments) = command.split_first().ok_or("the command is missing")?;
+    match fs::remove_file(&file) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            return Err(format!("remove {}: {e}", file.display()).into());
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let mut child = Command::new(program).args(arguments).spawn()?;
+    loop {
+        // Whole lines only: the last may be half written.
+        let seen = fs::read_to_string(&file).unwrap_or_default();
+        let whole = seen.rfind('\n').map_or("", |end| &seen[..end]);
+        if whole.lines().any(|line| line.contains(&text)) {
+            thread::sleep(after);
+            child.kill()?;
+            let status = child.wait()?;
+            let now = fs::read_to_string(&file).unwrap_or_default();
+            println!("killed at: {}", now.lines().next_back().unwrap_or_default());
+            let killed = status.code().is_none();
+            return Ok(ExitCode::from(u8::from(!killed)));
+        }
+        if let Some(status) = child.try_wait()? {
+            return Err(format!("the command ended by itself before `{text}`: {status}").into());
+        }
+        thread::sleep(PAUSE);
+    }
+}

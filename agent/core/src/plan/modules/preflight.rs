@@ -31,8 +31,9 @@ pub(super) fn payload_set<'a>(
     observed: &'a Observed,
 ) -> Result<&'a ModuleSet, Refusal> {
     let payload = observed.payload.as_ref().ok_or_else(|| {
-        let message = "there is no payload directory with a manifest.toml, so there is no module \
-                       set to install: name one with the payload's path";
+        let why = observed.payload_fault.as_deref().unwrap_or("there is no payload directory");
+        let message =
+            format!("there is no module set to install: {why}; name the payload's directory");
         Refusal::new("NoPayload", message)
     })?;
     let release = &kernel.release;

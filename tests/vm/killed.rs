@@ -176,11 +176,7 @@ fn in_the_middle_of_a_whole_switch() -> Result<()> {
     let node = Node::start()?;
     node.agent("handover apply --to bridge")?;
     let before = state::of(&node)?;
-    let goal = Goal {
-        arguments: "apply --profile nsx-ovs",
-        reached: String::new(),
-        answers: true,
-    };
+    let goal = Goal { arguments: "apply --profile nsx-ovs", reached: String::new(), answers: true };
     let cuts: [&[&str]; 3] =
         [&["stop the host's"], &["load the module openvswitch"], &["start the host's"]];
     for words in cuts {

@@ -73,7 +73,11 @@ fn a_payload_that_does_not_fit() -> Result<()> {
     let apply = |payload: &'static str, reason, words: &[&str]| {
         refused(&node, &case(payload, 3, reason, words))
     };
-    apply("apply --profile nsx-ovs --payload /nowhere", "NoPayload", &["/nowhere", "manifest.toml"])?;
+    apply(
+        "apply --profile nsx-ovs --payload /nowhere",
+        "NoPayload",
+        &["/nowhere", "manifest.toml"],
+    )?;
 
     // honest about being for another kernel, then not
     let sets = |kernel: &str| [ModuleSet { dir: bed.modules("nsx-other"), kernel: kernel.into() }];
@@ -87,7 +91,9 @@ fn a_payload_that_does_not_fit() -> Result<()> {
     let words = &[".ko", &*found];
     apply("modules apply --to payload --payload /payload-lying", "VermagicMismatch", words)?;
 
-    node.vm.sh("cp -a /payload /payload-short && truncate -s 1000 /payload-short/modules/*/vport-gre.ko")?;
+    node.vm.sh(
+        "cp -a /payload /payload-short && truncate -s 1000 /payload-short/modules/*/vport-gre.ko",
+    )?;
     let words = &["vport-gre.ko", "sha256", "the manifest says"];
     apply("apply --profile nsx-ovs --payload /payload-short", "PayloadCorrupt", words)?;
     node.vm.sh("cp -a /payload /payload-lacking && rm /payload-lacking/cni/nsx")?;
@@ -114,17 +120,24 @@ fn a_conflist_that_is_not_ours_or_says_nothing() -> Result<()> {
     node.vm.put(legacy, older.as_bytes(), 0o600)?;
     let before = state::of(&node)?;
     // what a mount stands on cannot be removed: a step behind the conflist's fails
-    node.vm.sh(&format!("mount --bind {legacy} {legacy}"))?;
+    node.vm.sh(&format!("busybox mount -o bind {legacy} {legacy}"))?;
     let failed = node.try_agent("cni apply")?;
     println!("{}", failed.stdout);
     assert_eq!(failed.code(), Some(4), "{}{}", failed.stdout, failed.stderr);
     assert!(failed.stdout.contains("RolledBack: FileOperationFailed: "), "{}", failed.stdout);
-    assert!(failed.stdout.contains("could not remove /etc/cni/net.d/10-nsx.conf"), "{}", failed.stdout);
+    assert!(
+        failed.stdout.contains("could not remove /etc/cni/net.d/10-nsx.conf"),
+        "{}",
+        failed.stdout
+    );
     state::assert_same(&state::of(&node)?, &before, "after the way back");
-    node.vm.sh(&format!("umount {legacy}"))?;
+    node.vm.sh(&format!("busybox umount {legacy}"))?;
 
     let done = node.agent("cni apply")?;
-    assert!(done.contains("Garbled: /etc/cni/net.d/10-nsx.conflist is replaced, a copy is kept"), "{done}");
+    assert!(
+        done.contains("Garbled: /etc/cni/net.d/10-nsx.conflist is replaced, a copy is kept"),
+        "{done}"
+    );
     assert!(node.vm.sh(&format!("cat {conflist}"))?.contains(payload::CNI_VERSION));
     node.vm.sh(&format!("[ ! -e {legacy} ]"))?;
     assert!(node.agent("cni apply")?.contains("nothing to do"));

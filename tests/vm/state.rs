@@ -56,7 +56,11 @@ pub fn assert_same(now: &str, then: &str, what: &str) {
         let differing = here.iter().filter(|line| !there.contains(line));
         differing.map(|line| format!("{sign} {line}\n")).collect()
     };
-    panic!("{what}: the node is not what it was\n{}{}", only(&then, &now, '-'), only(&now, &then, '+'));
+    panic!(
+        "{what}: the node is not what it was\n{}{}",
+        only(&then, &now, '-'),
+        only(&now, &then, '+')
+    );
 }
 
 /// Whether the peer reaches all three addresses of the node within a few seconds; the

@@ -47,7 +47,9 @@ fn run() -> Result<ExitCode, Failure> {
     }
     let mut args = lexopt::Parser::from_env();
     let Some(Value(command)) = args.next()? else {
-        return Err("usage: bed init|guest|echo|probe|tcp-stream|kill-when|leash [OPTION...]".into());
+        return Err(
+            "usage: bed init|guest|echo|probe|tcp-stream|kill-when|leash [OPTION...]".into()
+        );
     };
     match command.to_str() {
         Some("init") => init::as_pid_1()?,

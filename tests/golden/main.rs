@@ -5,6 +5,8 @@
 //! code. A changed plan is a failing case until `scripts/golden-update` is run and the
 //! difference reviewed.
 
+mod reference;
+
 use pointsman_core::model::Observed;
 use pointsman_core::plan::{Plan, simulate};
 use std::fs;

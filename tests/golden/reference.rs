@@ -1,0 +1,51 @@
+//! The reference names every key, annotation, state and exit code that the code has.
+
+use pointsman_core::config::keys;
+use pointsman_core::keys::{AGENT_KEYS, DESIRED_PROFILE, PREFIX, RETRY};
+use pointsman_core::report::State;
+
+fn reference() -> String {
+    std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../REFERENCE.md")).unwrap()
+}
+
+/// The first cells of the reference's tables.
+fn rows(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).collect()
+}
+
+#[test]
+fn every_configuration_key_is_in_the_reference() {
+    let text = reference();
+    for key in keys() {
+        assert!(rows(&text).contains(&&*format!("`{}`", key.path)), "{} is missing", key.path);
+    }
+}
+
+#[test]
+fn every_annotation_and_state_is_in_the_reference() {
+    let text = reference();
+    for key in AGENT_KEYS.iter().chain(&[DESIRED_PROFILE, RETRY]) {
+        let key = key.strip_prefix(PREFIX).unwrap();
+        assert!(rows(&text).contains(&&*format!("`{key}`")), "{key} is missing");
+    }
+    let states = [
+        State::Done,
+        State::Pending,
+        State::Working,
+        State::RebootRequired,
+        State::RolledBack,
+        State::Refused,
+        State::Degraded,
+    ];
+    for state in states {
+        assert!(rows(&text).contains(&&*format!("`{state}`")), "{state} is missing");
+    }
+}
+
+#[test]
+fn every_exit_code_of_the_usage_is_in_the_reference() {
+    let text = reference();
+    for code in 0..=5 {
+        assert!(rows(&text).contains(&&*code.to_string()), "{code} is missing");
+    }
+}

@@ -1,6 +1,7 @@
 //! A node on a real API server, which it reaches through its uplink only.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 use support::node::Node;
 use support::operator::Operator;
 use support::payload;
@@ -47,5 +48,30 @@ fn an_annotation_takes_the_node_there_and_another_one_back() -> Result<()> {
     assert_eq!(report["address-owner"], "uplink");
     assert_ne!(node.loaded_build_id()?, nsx);
     assert_eq!(node.ip_state()?, before);
+    Ok(())
+}
+
+#[test]
+fn a_switch_goes_on_while_the_api_server_is_away_and_is_reported_after() -> Result<()> {
+    let node = Node::start()?;
+    let mut operator = Operator::start(&node);
+    let agent = operator.start_agent(&node)?;
+    operator.ask("nsx-ovs");
+    let start = Instant::now();
+    while operator.annotations().get("phase").map(String::as_str) != Some("Applying") {
+        assert!(start.elapsed() < LONG, "{:#?}\n{}", operator.annotations(), agent.log()?);
+        thread::sleep(Duration::from_millis(50));
+    }
+    operator.cluster.stop();
+    // the record on the node's disk is the witness: nobody else can tell now
+    let start = Instant::now();
+    while !node.agent("status")?.contains("ended, Reached") {
+        assert!(start.elapsed() < LONG, "{}\n{}", node.agent("status")?, agent.log()?);
+        thread::sleep(Duration::from_millis(500));
+    }
+    operator.cluster.start_again();
+    let report = operator.wait(&node, LONG, |_, _| {})?;
+    assert_eq!(report["state"], "Done", "{report:#?}\n{}", agent.log()?);
+    assert_eq!(report["address-owner"], "bridge");
     Ok(())
 }

@@ -19,7 +19,7 @@ use pointsman_core::report::{Report, State};
 use pointsman_core::request::{ProfileId, verbatim};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinError;
@@ -345,9 +345,4 @@ impl Progress for Herald {
         report.message = format!("taking the node to {}: {words}", self.profile.name);
         self.outbox.post(&self.seen.uid, report);
     }
-}
-
-/// Seconds are enough for a person, and equal reports stay equal within one.
-pub(crate) fn now() -> String {
-    node::timestamp(SystemTime::now())
 }

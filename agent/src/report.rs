@@ -1,12 +1,13 @@
 //! What a host looks like in a report.
 
-use crate::reconcile::now;
+use crate::node::timestamp;
 use pointsman_core::config::Settings;
 use pointsman_core::model::Observed;
 use pointsman_core::plan::cni::{self, Places};
 use pointsman_core::plan::modules::which_set;
 use pointsman_core::plan::switch;
 use pointsman_core::report::{OvsModule, Report, State};
+use std::time::SystemTime;
 
 /// A report that says nothing yet.
 pub(crate) fn empty() -> Report {
@@ -19,7 +20,7 @@ pub(crate) fn empty() -> Report {
         reason: String::new(),
         message: String::new(),
         boot_id: String::new(),
-        transition_time: now(),
+        transition_time: timestamp(SystemTime::now()),
         agent_version: env!("CARGO_PKG_VERSION").into(),
         ovs_module: None,
         address_owner: None,

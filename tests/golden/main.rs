@@ -5,6 +5,7 @@
 //! code. A changed plan is a failing case until `scripts/golden-update` is run and the
 //! difference reviewed.
 
+mod decision;
 mod reference;
 
 use pointsman_core::model::Observed;

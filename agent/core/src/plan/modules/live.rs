@@ -228,16 +228,6 @@ fn unproven(stem: &str, kernel: &str) -> Refusal {
     Refusal::new("IdentityUnproven", message)
 }
 
-/// The report's annotation: whose set the index of the running kernel chooses, and the
-/// build id of what is loaded.
-pub fn ovs_module(observed: &Observed, paths: &Paths) -> String {
-    let word = super::which_set(observed, paths, &observed.host.kernel).word();
-    match observed.modules.loaded("openvswitch") {
-        Some(module) => format!("{word}, loaded: {}", module.identity),
-        None => format!("{word}, not loaded"),
-    }
-}
-
 /// What the index would have to say, for the simulation of depmod.
 pub(super) fn first_choice(
     observed: &Observed,

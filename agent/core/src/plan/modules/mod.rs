@@ -20,7 +20,7 @@ mod state;
 mod tests;
 mod winner;
 
-pub use live::{Loaded, loaded, ovs_module, reboot_pending};
+pub use live::{Loaded, loaded, reboot_pending};
 pub use overrides::{
     OTHER_DIRECTORIES, OVERRIDE_FILE, SET_DIRECTORY, is_conf, is_release, parse_depmod,
 };

@@ -33,7 +33,11 @@ fn facts<'a>(machine: &'a mut Machine, stem: &str) -> &'a mut ModuleFacts {
 #[test]
 fn a_payload_that_is_not_whole() {
     let cases = vec![
-        case("NoPayload", "manifest.toml", |m| m.observed.payload = None),
+        case("NoPayload", "name the payload's directory", |m| m.observed.payload = None),
+        case("NoPayload", "no manifest.toml in /p", |m| {
+            m.observed.payload = None;
+            m.observed.payload_fault = Some("no manifest.toml in /p".into());
+        }),
         case("NoPayloadForKernel", "4.4.0", |m| set(m).kernels = vec!["4.4.0".into()]),
         case("PayloadCorrupt", "truncated", |m| {
             let faults = &mut m.observed.payload.as_mut().unwrap().faults;

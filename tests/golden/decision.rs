@@ -1,0 +1,142 @@
+//! What the agent decides for the golden nodes, by annotation and by what happened before.
+
+use pointsman_core::config::Settings;
+use pointsman_core::decision::{Attempt, Decision, Verdict, decide};
+use pointsman_core::keys::{Annotations, DESIRED_PROFILE, RETRY};
+use pointsman_core::model::Observed;
+use pointsman_core::phase::End;
+use pointsman_core::plan::simulate;
+use pointsman_core::report::State;
+use std::fs;
+
+const FRESH: &str = "09-switch-there";
+const NSX: &str = "10-switch-back";
+
+fn read(case: &str, file: &str) -> String {
+    fs::read_to_string(format!("{}/golden/cases/{case}/{file}", env!("CARGO_MANIFEST_DIR")))
+        .unwrap()
+}
+
+fn node(case: &str) -> Observed {
+    serde_json::from_str(&read(case, "observed.json")).unwrap()
+}
+
+fn settings() -> Settings {
+    Settings::parse(&read(FRESH, "config.toml")).unwrap()
+}
+
+fn asked(pairs: &[(&str, &str)]) -> Annotations {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn attempt(request: &str, boot_id: &str, end: End) -> Attempt {
+    Attempt {
+        request: request.into(),
+        boot_id: boot_id.into(),
+        end,
+        reason: "ModuleInUse".into(),
+        message: "why".into(),
+    }
+}
+
+fn report(decision: Decision) -> Verdict {
+    match decision {
+        Decision::Report(verdict) => verdict,
+        Decision::Attempt { goal, .. } => panic!("an attempt at {goal}"),
+    }
+}
+
+fn is_attempt(decision: &Decision) -> bool {
+    matches!(decision, Decision::Attempt { .. })
+}
+
+#[test]
+fn a_request_that_cannot_be_meant_is_refused_with_what_is_there() {
+    let cases = [
+        ("no-such", "UnknownProfile", "nsx-ovs, upstream-ovs"),
+        ("UPPER", "BadRequest", "`UPPER` is no profile name"),
+        ("nsx-ovs@sha256:000000000000", "ProfileDigestMismatch", "on this node"),
+    ];
+    for (request, reason, words) in cases {
+        let annotations = asked(&[(DESIRED_PROFILE, request)]);
+        let verdict = report(decide(&annotations, &settings(), &node(FRESH), None));
+        assert_eq!((verdict.state, &*verdict.reason), (State::Refused, reason));
+        assert!(verdict.message.contains(words), "{}", verdict.message);
+        assert!(verdict.message.contains("nothing was changed"), "{}", verdict.message);
+        assert_eq!(verdict.verified, None);
+    }
+}
+
+#[test]
+fn nobody_is_disrupted_unasked() {
+    let mut settings = settings();
+    let verdict = report(decide(&asked(&[]), &settings, &node(FRESH), None));
+    assert_eq!((verdict.state, &*verdict.reason), (State::Pending, "NoRequest"));
+    settings.default_profile = Some("nsx-ovs".into());
+    let verdict = report(decide(&asked(&[]), &settings, &node(FRESH), None));
+    assert_eq!((verdict.state, &*verdict.reason), (State::Pending, "NoRequest"));
+    assert!(verdict.message.contains("nobody asked"), "{}", verdict.message);
+    // but a default that is what the node has is verified without being asked for
+    let verdict = report(decide(&asked(&[]), &settings, &node(NSX), None));
+    assert_eq!(verdict.state, State::Done);
+}
+
+#[test]
+fn a_request_gets_one_try_and_another_when_it_is_asked_again() {
+    let (settings, node) = (settings(), node(FRESH));
+    let boot = node.host.boot_id.clone();
+    let annotations = asked(&[(DESIRED_PROFILE, "nsx-ovs")]);
+    assert!(is_attempt(&decide(&annotations, &settings, &node, None)));
+    for (end, state) in [(End::RolledBack, State::RolledBack), (End::Degraded, State::Degraded)] {
+        let last = attempt("nsx-ovs", &boot, end);
+        let verdict = report(decide(&annotations, &settings, &node, Some(&last)));
+        assert_eq!(
+            (verdict.state, &*verdict.reason, &*verdict.message),
+            (state, "ModuleInUse", "why")
+        );
+        let again = asked(&[(DESIRED_PROFILE, "nsx-ovs"), (RETRY, "2")]);
+        assert!(is_attempt(&decide(&again, &settings, &node, Some(&last))));
+        let other = asked(&[(DESIRED_PROFILE, "upstream-ovs")]);
+        let elsewhere = decide(&other, &settings, &node, Some(&last));
+        assert!(is_attempt(&elsewhere), "{elsewhere:?}");
+    }
+}
+
+#[test]
+fn done_is_what_a_look_shows_and_not_what_was_reached_once() {
+    let settings = settings();
+    let annotations = asked(&[(DESIRED_PROFILE, "nsx-ovs")]);
+    let verdict = report(decide(&annotations, &settings, &node(NSX), None));
+    assert_eq!(verdict.state, State::Done);
+    let id = verdict.verified.expect("verified");
+    let pinned = asked(&[(DESIRED_PROFILE, &id.to_string())]);
+    assert_eq!(report(decide(&pinned, &settings, &node(NSX), None)).state, State::Done);
+
+    let drifted = node(FRESH);
+    let reached = attempt("nsx-ovs", &drifted.host.boot_id, End::Reached);
+    let verdict = report(decide(&annotations, &settings, &drifted, Some(&reached)));
+    assert_eq!((verdict.state, &*verdict.reason), (State::Degraded, "Drifted"));
+    // a new boot has made the network from the host's own configuration: that is no drift
+    let reached = attempt("nsx-ovs", "another boot", End::Reached);
+    assert!(is_attempt(&decide(&annotations, &settings, &drifted, Some(&reached))));
+}
+
+#[test]
+fn a_staged_module_set_waits_for_the_reboot() {
+    let text = read(FRESH, "config.toml")
+        .replace("activate = \"live\"", "activate = \"reboot\"")
+        .replace("addresses = \"bridge\"", "addresses = \"leave\"");
+    let settings = Settings::parse(&text).unwrap();
+    let mut node = node(FRESH);
+    let annotations = asked(&[(DESIRED_PROFILE, "nsx-ovs")]);
+    let Decision::Attempt { goal, .. } = decide(&annotations, &settings, &node, None) else {
+        panic!("no attempt");
+    };
+    let plan = goal.plan(&settings, &node, None).unwrap();
+    for step in plan.steps() {
+        simulate(&mut node, step);
+    }
+    let verdict = report(decide(&annotations, &settings, &node, None));
+    assert_eq!((verdict.state, &*verdict.reason), (State::RebootRequired, "ModulesStaged"));
+    assert!(verdict.message.contains("reboot the node"), "{}", verdict.message);
+}

@@ -18,7 +18,7 @@ pub const CURRENT_PROFILE: &str = "pointsman.io/current-profile";
 pub const PREVIOUS_PROFILE: &str = "pointsman.io/previous-profile";
 /// Written by the agent: one of [`crate::report::State`].
 pub const STATE: &str = "pointsman.io/state";
-/// Written by the agent: one of [`crate::report::Phase`] while Working, else empty.
+/// Written by the agent: one of [`crate::phase::Phase`] while Working, else empty.
 pub const PHASE: &str = "pointsman.io/phase";
 /// Written by the agent: a stable `CamelCase` word for the state's cause.
 pub const REASON: &str = "pointsman.io/reason";

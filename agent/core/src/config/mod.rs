@@ -1,6 +1,6 @@
 //! Settings: text, then a fragment that mirrors it, then checked values.
 //!
-//! Only [`Settings`] leaves this module. A key that is not in [`schema`] is an
+//! Only [`Settings`] leaves this module. A key that is not in [`keys`] is an
 //! error that names the nearest key that is.
 
 mod error;

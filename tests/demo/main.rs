@@ -106,7 +106,7 @@ fn switch(
         return Err(VmError::new(format!("the node did not get to {profile}: {report:#?}")));
     }
     let addresses =
-        node.vm.sh("ip -brief address show scope global | awk '{print $1\": \"$3,$4,$5,$6}'")?;
+        node.vm.sh("ip -o address show scope global | awk '$2 != \"lo\" {print $2}' | sort -u")?;
     Ok(Proof { profile, report, loaded: node.loaded_build_id()?, addresses, traffic, took })
 }
 
@@ -124,13 +124,7 @@ fn table(there: &Proof, back: &Proof) -> Result<()> {
     });
     row("  as the Node reports it", &|p| p.report["ovs-module"].chars().take(40).collect());
     row("CNI version", &|p| p.report["cni-version"].clone());
-    row("owner of the addresses (ip address)", &|p| {
-        p.addresses
-            .lines()
-            .map(|line| line.split(':').next().unwrap_or(line))
-            .collect::<Vec<_>>()
-            .join(", ")
-    });
+    row("addresses are on (ip address)", &|p| p.addresses.replace('\n', ", "));
     row("  as the Node reports it", &|p| p.report["address-owner"].clone());
     row("packets lost, of those sent", &|p| {
         let sent: u64 = p.traffic.probes.values().map(|probe| probe.sent).sum();

@@ -36,7 +36,9 @@ fn run(case: &Path, observed: &Path, json: bool) -> (String, i32) {
     let output = command.output().unwrap();
     let mut text = String::from_utf8(output.stdout).unwrap();
     if output.status.code() == Some(1) {
-        text.push_str(&String::from_utf8(output.stderr).unwrap());
+        let words = String::from_utf8(output.stderr).unwrap();
+        // where the repository lies is no part of what is printed
+        text.push_str(&words.replace(&format!("{}/", case.display()), ""));
     }
     (text, output.status.code().expect("ended by a signal"))
 }

@@ -6,7 +6,7 @@ use crate::apply::Executor;
 use crate::disk::HostRoot;
 use crate::host_command::HostTools;
 use crate::{journal, observe};
-use pointsman_core::config::{BRIDGE, Node, OVSDB, Settings};
+use pointsman_core::config::{BRIDGE, BadConfig, Node, OVSDB, Settings};
 use pointsman_core::error::Reasoned;
 use pointsman_core::model::Observed;
 use pointsman_core::plan::Refusal;
@@ -51,6 +51,24 @@ impl Reasoned for ReadError {
     }
 }
 
+#[derive(Debug, Error)]
+#[error("use {}", path.display())]
+struct ConfigError {
+    path: PathBuf,
+    #[source]
+    source: BadConfig,
+}
+
+impl Reasoned for ConfigError {
+    fn reason(&self) -> &'static str {
+        self.source.reason()
+    }
+
+    fn is_transient(&self) -> bool {
+        false
+    }
+}
+
 pub(super) fn boxed<E: Reasoned>(error: E) -> Box<dyn Reasoned> {
     Box::new(error)
 }
@@ -66,7 +84,8 @@ fn read(path: &Path) -> Result<String> {
 /// Of the file, or of the options where none is named; options win over the file.
 pub(super) fn settings(options: &Options) -> Result<Settings> {
     let mut settings = match &options.config {
-        Some(path) => Settings::parse(&read(path)?).map_err(boxed)?,
+        Some(path) => Settings::parse(&read(path)?)
+            .map_err(|source| boxed(ConfigError { path: path.clone(), source }))?,
         None => Settings::bare(Node {
             uplink: options.uplink.clone().unwrap_or_default(),
             bridge: BRIDGE.into(),

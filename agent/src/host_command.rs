@@ -221,7 +221,14 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
             if let Err(errno) = killpg(group, Signal::SIGKILL) {
                 tracing::debug!(%errno, "the tool had ended by itself");
             }
-            child.wait()?;
+            // one that the kernel does not let die (modprobe in an uninterruptible sleep) is
+            // left behind: the way back must not wait for it
+            for _ in 0..20 {
+                if child.try_wait()?.is_some() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
             return Ok(None);
         }
         std::thread::sleep(pause);

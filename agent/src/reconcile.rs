@@ -15,6 +15,7 @@ use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::goal::Goal;
 use pointsman_core::model::Observed;
 use pointsman_core::phase::Phase;
+use pointsman_core::plan::switch;
 use pointsman_core::report::{Report, State};
 use pointsman_core::request::{ProfileId, verbatim};
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,10 @@ pub async fn run(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
+        // the request came some time ago; what the agent wrote since is on the Node too
+        if let Some(latest) = requests.latest() {
+            seen = Some(latest);
+        }
         if let Some(seen) = &seen {
             follow(&workshop, &node, seen).await?;
             // what this transaction itself changed is no news
@@ -181,7 +186,28 @@ async fn follow(workshop: &Arc<Workshop>, node: &Node, seen: &Seen) -> Result<()
             }
         }
     }
+    let mut report = blind(seen, &ChangedBack);
+    report.state = State::Degraded;
+    node.outbox().post(&seen.uid, report);
     Ok(())
+}
+
+/// What was repaired did not stay.
+#[derive(Debug, Error)]
+#[error(
+    "what the profile asks for was put in place three times and did not stay: somebody else \
+     changes it back; find out who, and ask again with pointsman.io/retry"
+)]
+struct ChangedBack;
+
+impl Reasoned for ChangedBack {
+    fn reason(&self) -> &'static str {
+        "ChangedBack"
+    }
+
+    fn is_transient(&self) -> bool {
+        true
+    }
 }
 
 async fn attempt(
@@ -246,11 +272,15 @@ impl Workshop {
         let boxed_journal = |error: JournalError| -> Box<dyn Reasoned> { Box::new(error) };
         let boxed_recovery = |error: TransactionError| -> Box<dyn Reasoned> { Box::new(error) };
         let mut record = self.journal.read().map_err(boxed_journal)?;
+        let mut stuck = None;
         if record.as_ref().is_some_and(Record::is_open) {
-            self.site(&Silent).recover().map_err(boxed_recovery)?;
+            stuck = self.site(&Silent).recover().map_err(boxed_recovery)?;
             record = self.journal.read().map_err(boxed_journal)?;
         }
         let observed = observe::observe(&self.executor, &self.settings).map_err(boxed_look)?;
+        if record.as_ref().is_some_and(Record::is_open) {
+            return Ok((observed, Decision::Report(dark(stuck.map(|(_, outcome)| outcome)))));
+        }
         let last = record.as_ref().and_then(attempt_of);
         let decision = decide(annotations, &self.settings, &observed, last.as_ref());
         Ok((observed, decision))
@@ -284,6 +314,7 @@ impl Workshop {
         let manifest = observed.payload.as_ref().map(|payload| &payload.manifest);
         let goal = Goal::Profile { name: id.name.clone(), profile: profile.clone() };
         profile.digest(manifest) == id.content
+            && !switch::reboot_pending(&self.settings, profile, observed)
             && matches!(goal.plan(&self.settings, observed, None), Ok(plan) if plan.is_empty())
     }
 }
@@ -300,13 +331,23 @@ fn attempt_of(record: &Record) -> Option<Attempt> {
     })
 }
 
+/// The way back is still open after it was tried: nothing else is begun.
+fn dark(outcome: Option<Outcome>) -> Verdict {
+    let failure = outcome.and_then(|outcome| outcome.failure);
+    let (reason, message) = failure.map_or_else(
+        || ("Interrupted".to_owned(), "the way back is not taken yet; trying again".to_owned()),
+        |failure| (failure.reason, failure.message),
+    );
+    Verdict { state: State::Degraded, reason, message, verified: None }
+}
+
 /// The report of an agent that cannot see the host, or not begin.
 fn blind(seen: &Seen, error: &dyn Reasoned) -> Report {
     let mut report = report::empty();
     report.observed = verbatim(&seen.annotations);
     report.state = State::Pending;
     report.reason = error.reason().into();
-    report.message = format!("{}; nothing was changed", chain(error));
+    report.message = chain(error);
     report.keep_transition_time(&seen.annotations);
     report
 }

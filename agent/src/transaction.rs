@@ -22,6 +22,13 @@ const LOOKS: u32 = 10;
 /// Between two looks.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
+/// How often a leg of the way back is tried: what is in its way may pass.
+const TRIES: u32 = 3;
+/// Between two tries.
+const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+/// A transaction that somebody has to look at.
+const DEGRADED: Phase = Phase::Ended(End::Degraded);
+
 /// What a transaction works with.
 pub struct Site<'a> {
     /// Of the operator; a transaction that was begun before keeps its own.
@@ -99,7 +106,11 @@ impl Site<'_> {
         let began = Instant::now();
         self.progress.tell(Phase::Preparing, "looking at the host");
         let observed = self.observe(self.settings).map_err(TransactionError::Observe)?;
-        let plan = match goal.plan(self.settings, &observed, None) {
+        // what a transaction left half done is no state to come back to: its checkpoint stands
+        let unfinished =
+            self.journal.read()?.filter(|record| record.is_open() || record.phase == DEGRADED);
+        let way_back = unfinished.map(|record| record.checkpoint);
+        let plan = match goal.plan(self.settings, &observed, way_back.as_ref()) {
             Ok(plan) => plan,
             Err(refusal) => {
                 return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
@@ -109,8 +120,11 @@ impl Site<'_> {
         if plan.is_empty() {
             return ended(Phase::Preparing.after(Event::NothingToDo)?, None, notes);
         }
-        let transaction = transaction_id(&observed);
-        let checkpoint = Checkpoint { schema: CHECKPOINT_SCHEMA, transaction, before: observed };
+        let checkpoint = way_back.unwrap_or_else(|| Checkpoint {
+            schema: CHECKPOINT_SCHEMA,
+            transaction: transaction_id(&observed),
+            before: observed,
+        });
         let mut record = Record {
             schema: JOURNAL_SCHEMA,
             goal: goal.clone(),
@@ -136,12 +150,11 @@ impl Site<'_> {
         let Some(mut record) = self.journal.read()?.filter(Record::is_open) else {
             return Ok(None);
         };
-        let was = record.phase;
-        let reached = was != Phase::RollingBack
-            && matches!(self.left_to_do(&record, Way::Forth), Ok(plan) if plan.is_empty());
-        let outcome = if reached {
+        let executor = self.executor.placed(&record.settings);
+        let site = Site { executor: &executor, ..*self };
+        let outcome = if record.phase != Phase::RollingBack && site.is_reached(&record) {
             record.phase = Phase::Committing;
-            self.close(record.clone(), Event::Closed, vec![])?
+            site.close(record.clone(), Event::Closed, vec![])?
         } else {
             let failure = record.failure.clone().unwrap_or_else(|| Failure {
                 reason: "Interrupted".into(),
@@ -150,9 +163,17 @@ impl Site<'_> {
                     record.goal
                 ),
             });
-            self.take_back(record.clone(), failure, Event::Interrupted)?
+            site.take_back(record.clone(), failure, Event::Interrupted)?
         };
         Ok(Some((record, outcome)))
+    }
+
+    /// Whether the goal of an interrupted transaction is what the host is. Another kernel
+    /// than the one it was for proves nothing.
+    fn is_reached(&self, record: &Record) -> bool {
+        let Ok(host) = observe::host(self.executor) else { return false };
+        host.kernel == record.checkpoint.before.host.kernel
+            && matches!(self.left_to_do(record, Way::Forth), Ok(plan) if plan.is_empty())
     }
 
     /// Takes the way back of the journal's transaction, whatever its phase.
@@ -163,7 +184,9 @@ impl Site<'_> {
             reason: "Restored".into(),
             message: "a person asked for the way back".into(),
         };
-        self.take_back(record, failure, Event::Failed).map(Some)
+        let executor = self.executor.placed(&record.settings);
+        let site = Site { executor: &executor, ..*self };
+        site.take_back(record, failure, Event::Failed).map(Some)
     }
 
     fn observe(&self, settings: &Settings) -> Result<Observed, observe::ObserveError> {
@@ -254,33 +277,68 @@ impl Site<'_> {
         if let Err(error) = self.journal.write(&record) {
             tracing::error!(error = %chain(&error), "could not note the way back");
         }
-        let back = match self.left_to_do(&record, Way::Back) {
-            Ok(plan) if !plan.steps().any(touches_network) => self.go(&record, Way::Back),
-            Ok(_) | Err(_) => {
-                self.go(&record, Way::Harbour).and_then(|()| self.go(&record, Way::Back))
-            }
+        let looked = self.left_to_do(&record, Way::Back);
+        let calm = matches!(&looked, Ok(plan) if !plan.steps().any(touches_network));
+        let back = if calm {
+            self.go(&record, Way::Back)
+        } else {
+            self.go(&record, Way::Harbour).and_then(|()| self.go(&record, Way::Back))
         };
         match back {
             Ok(()) => self.close(record, Event::Verified, vec![]),
-            Err(why) => {
-                let message = match self.go(&record, Way::Harbour) {
-                    Ok(()) => format!(
-                        "{}; and the way back failed: {}; the addresses are on the uplink",
-                        failure.message, why.message
-                    ),
-                    Err(dark) => format!(
-                        "{}; and the way back failed: {}; and so did moving the addresses to the uplink: {}",
-                        failure.message, why.message, dark.message
-                    ),
-                };
+            Err(why) if calm => {
+                let message =
+                    format!("{}; and the way back failed: {}", failure.message, why.message);
                 record.failure = Some(Failure { reason: failure.reason, message });
                 self.close(record, Event::Failed, vec![])
             }
+            Err(why) => self.give_up_in_harbour(record, failure, &why),
         }
     }
 
-    /// Plans, applies and verifies one leg of the way back.
+    /// Neither the goal nor the checkpoint: addresses on the uplink, and a person is needed.
+    ///
+    /// A harbour that is not reached leaves the journal open, so that the next start, or
+    /// the next look, tries again.
+    fn give_up_in_harbour(
+        &self,
+        mut record: Record,
+        failure: Failure,
+        why: &Failure,
+    ) -> Result<Outcome, TransactionError> {
+        let Failure { reason, message } = failure;
+        let harbour = self.go(&record, Way::Harbour);
+        let where_it_is = match &harbour {
+            Ok(()) => "the addresses are on the uplink".to_owned(),
+            Err(dark) => {
+                format!(
+                    "and so did moving the addresses to the uplink: {}; trying again",
+                    dark.message
+                )
+            }
+        };
+        let message = format!("{message}; and the way back failed: {}; {where_it_is}", why.message);
+        let failure = Some(Failure { reason, message });
+        if harbour.is_ok() {
+            record.failure = failure;
+            return self.close(record, Event::Failed, vec![]);
+        }
+        Ok(Outcome { end: End::Degraded, failure, notes: vec![] })
+    }
+
+    /// One leg of the way back: planned, applied and verified, and tried again.
     fn go(&self, record: &Record, way: Way) -> Result<(), Failure> {
+        let mut result = self.try_leg(record, way);
+        for _ in 1..TRIES {
+            let Err(failure) = &result else { break };
+            tracing::warn!(reason = %failure.reason, message = %failure.message, "trying the way back again");
+            std::thread::sleep(BETWEEN_TRIES);
+            result = self.try_leg(record, way);
+        }
+        result
+    }
+
+    fn try_leg(&self, record: &Record, way: Way) -> Result<(), Failure> {
         let plan = self.left_to_do(record, way)?;
         self.apply(record.phase, &plan).map_err(|error| failure_of(&error))?;
         self.verify(record, way)

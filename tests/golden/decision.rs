@@ -140,3 +140,17 @@ fn a_staged_module_set_waits_for_the_reboot() {
     assert_eq!((verdict.state, &*verdict.reason), (State::RebootRequired, "ModulesStaged"));
     assert!(verdict.message.contains("reboot the node"), "{}", verdict.message);
 }
+
+#[test]
+fn how_the_try_ended_is_not_hidden_by_why_another_cannot_begin() {
+    let mut node = node(FRESH);
+    let boot = node.host.boot_id.clone();
+    node.payload = None;
+    let annotations = asked(&[(DESIRED_PROFILE, "nsx-ovs")]);
+    // the digest is of the payload too, but nothing is pinned here
+    let verdict = report(decide(&annotations, &settings(), &node, None));
+    assert_eq!((verdict.state, &*verdict.reason), (State::Refused, "NoPayload"));
+    let last = attempt("nsx-ovs", &boot, End::Degraded);
+    let verdict = report(decide(&annotations, &settings(), &node, Some(&last)));
+    assert_eq!((verdict.state, &*verdict.reason), (State::Degraded, "ModuleInUse"));
+}

@@ -220,3 +220,21 @@ fn a_power_cut_in_the_middle_of_a_swap() -> Result<()> {
     assert!(node.agent("apply --profile nsx-ovs")?.contains("nothing to do"));
     Ok(())
 }
+
+/// A configuration that became wrong meanwhile must not keep the node from its way back.
+#[test]
+fn a_wrong_configuration_is_no_obstacle_to_the_way_back() -> Result<()> {
+    let node = Node::start()?;
+    let before = state::of(&node)?;
+    let goal =
+        Goal { arguments: "handover apply --to bridge", reached: String::new(), answers: true };
+    kill(&node, &goal, &cut(&["make eth1 a port of br-int"], By::Apply))?;
+    node.configure("[node]\nuplnk = \"eth1\"\n")?;
+    let output = node.try_agent(goal.arguments)?;
+    assert_eq!(output.code(), Some(1), "{}{}", output.stdout, output.stderr);
+    assert!(output.stderr.contains("RolledBack"), "{}", output.stderr);
+    assert!(output.stderr.contains("did you mean `node.uplink`?"), "{}", output.stderr);
+    state::assert_same(&state::of(&node)?, &before, "with a wrong configuration");
+    assert!(node.agent("status")?.contains("ended, RolledBack"));
+    Ok(())
+}

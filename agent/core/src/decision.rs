@@ -87,9 +87,14 @@ pub fn decide(
         Err(refused) => return refused,
     };
     let goal = Goal::Profile { name: id.name.clone(), profile: profile.clone() };
+    let last = last.filter(|last| last.request == request.observed);
     let plan = match goal.plan(settings, observed, None) {
         Ok(plan) => plan,
         Err(refusal) => {
+            // how the try ended says more than why another one cannot begin
+            if let Some(stands) = last.and_then(failure_that_stands) {
+                return stands;
+            }
             let state = if refusal.transient { State::Pending } else { State::Refused };
             return say(state, refusal.reason, chain(&refusal));
         }
@@ -97,7 +102,6 @@ pub fn decide(
     if plan.is_empty() {
         return reached(settings, profile, observed, id, &plan);
     }
-    let last = last.filter(|last| last.request == request.observed);
     let this_boot = last.is_some_and(|last| last.boot_id == observed.host.boot_id);
     pending(&request, (last, this_boot), &plan, goal, id)
 }
@@ -174,13 +178,10 @@ fn pending(
         );
         return say(State::Pending, "NoRequest", message);
     }
+    if let Some(stands) = last.and_then(failure_that_stands) {
+        return stands;
+    }
     match last {
-        Some(last) if last.end == End::RolledBack => {
-            say(State::RolledBack, &last.reason, last.message.clone())
-        }
-        Some(last) if last.end == End::Degraded => {
-            say(State::Degraded, &last.reason, last.message.clone())
-        }
         Some(last) if last.end == End::Reached && disrupts && this_boot => {
             let steps: Vec<String> = plan.steps().take(3).map(Step::to_string).collect();
             let message = format!(
@@ -193,6 +194,16 @@ fn pending(
         }
         Some(_) | None => attempt,
     }
+}
+
+/// One try per request: its failure is what is said until something else is asked for.
+fn failure_that_stands(last: &Attempt) -> Option<Decision> {
+    let state = match last.end {
+        End::RolledBack => State::RolledBack,
+        End::Degraded => State::Degraded,
+        End::Reached | End::Refused | End::Unchanged => return None,
+    };
+    Some(say(state, &last.reason, last.message.clone()))
 }
 
 /// CNI files alone disturb no running pod.

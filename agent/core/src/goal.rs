@@ -83,7 +83,9 @@ impl Goal {
         checkpoint: &Checkpoint,
     ) -> Result<Plan, Refusal> {
         match self {
-            Self::Profile { .. } => switch::plan_back(settings, observed, checkpoint),
+            Self::Profile { profile, .. } => {
+                switch::plan_back(settings, profile, observed, checkpoint)
+            }
             Self::Handover { .. } => switch::plan_addresses_back(settings, observed, checkpoint),
             Self::Modules { kernel, activate, .. } => {
                 let want = modules::Want {

@@ -9,6 +9,7 @@ mod ovs_daemons;
 
 use crate::disk::HostRoot;
 use crate::host_command::HostTools;
+use pointsman_core::config::Settings;
 use pointsman_core::error::Reasoned;
 use pointsman_core::plan::Step;
 use std::error::Error;
@@ -28,6 +29,35 @@ pub struct Executor {
     pub store: PathBuf,
     /// The socket of ovsdb-server, as this process sees it.
     pub ovsdb: PathBuf,
+}
+
+impl Executor {
+    /// For a host seen below `root`, as the settings place its parts.
+    pub fn new(root: HostRoot, tools: HostTools, store: PathBuf, settings: &Settings) -> Self {
+        let mut executor =
+            Self { root, tools, payload: PathBuf::new(), store, ovsdb: PathBuf::new() };
+        executor.place(settings);
+        executor
+    }
+
+    /// The same host, as other settings place its parts: those of a transaction that was
+    /// begun before the present ones.
+    #[must_use]
+    pub fn placed(&self, settings: &Settings) -> Self {
+        let mut executor = self.clone();
+        executor.place(settings);
+        executor
+    }
+
+    fn place(&mut self, settings: &Settings) {
+        let ovsdb = settings.node.ovsdb_path().unwrap_or_default();
+        // an absolute link on the way, as Debian's /var/run, leads to the host's
+        self.ovsdb = self
+            .root
+            .locate(ovsdb)
+            .unwrap_or_else(|_| self.root.path().join(ovsdb.trim_start_matches('/')));
+        self.payload = PathBuf::from(&settings.payload);
+    }
 }
 
 /// A step that failed.

@@ -3,16 +3,17 @@
 use super::Exit;
 use super::options::{Options, Subject};
 use super::show::{self, UsageError};
-use crate::journal::Journal;
+use crate::journal::{Journal, Record};
 use crate::observe;
 use crate::transaction::{Outcome, Progress, Site};
-use nix::sys::signal::{SigSet, Signal};
 use pointsman_core::config::{Activate, Settings};
 use pointsman_core::error::Reasoned;
 use pointsman_core::goal::Goal;
 use pointsman_core::model::Observed;
 use pointsman_core::phase::{End, Phase};
 use pointsman_core::plan::modules;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 type Result<T> = std::result::Result<T, Box<dyn Reasoned>>;
 
@@ -43,22 +44,16 @@ pub(super) fn plan(options: &Options, subject: &Subject) -> Result<Exit> {
 }
 
 pub(super) fn apply(options: &Options, subject: &Subject) -> Result<Exit> {
+    let _held = hold_signals()?;
+    let journal = Journal::open(&show::state_dir(options)).map_err(show::boxed)?;
+    if let Some(outcome) = recover(options, &journal)?.filter(|o| o.end == End::Degraded) {
+        return Ok(tell(options, &outcome));
+    }
     let settings = show::settings(options)?;
     let executor = show::executor(options, &settings)?;
-    hold_signals()?;
-    let journal = Journal::open(&show::state_dir(options)).map_err(show::boxed)?;
-    let site = Site {
-        settings: &settings,
-        executor: &executor,
-        journal: &journal,
-        progress: &Teller { quiet: options.json },
-    };
-    if let Some((record, outcome)) = site.recover().map_err(show::boxed)? {
-        eprintln!("an unfinished transaction was found ({}): {:?}", record.goal, outcome.end);
-        if outcome.end == End::Degraded {
-            return Ok(tell(options, &outcome));
-        }
-    }
+    let teller = Teller { quiet: options.json };
+    let site =
+        Site { settings: &settings, executor: &executor, journal: &journal, progress: &teller };
     let goal = match subject {
         // needs no look at the host first
         Subject::Profile | Subject::Handover | Subject::Cni => {
@@ -74,21 +69,36 @@ pub(super) fn apply(options: &Options, subject: &Subject) -> Result<Exit> {
     Ok(tell(options, &outcome))
 }
 
-pub(super) fn restore(options: &Options) -> Result<Exit> {
-    let settings = show::settings(options)?;
-    let executor = show::executor(options, &settings)?;
-    hold_signals()?;
-    let journal = Journal::open(&show::state_dir(options)).map_err(show::boxed)?;
-    let site = Site {
-        settings: &settings,
-        executor: &executor,
-        journal: &journal,
-        progress: &Teller { quiet: options.json },
+/// Ends the open transaction, if there is one, with the settings that it began with: a
+/// configuration that became wrong since must not keep the node from its way back.
+pub(super) fn recover(options: &Options, journal: &Journal) -> Result<Option<Outcome>> {
+    let Some(record) = journal.read().map_err(show::boxed)?.filter(Record::is_open) else {
+        return Ok(None);
     };
-    let Some(outcome) = site.restore().map_err(show::boxed)? else {
+    let executor = show::host(options, &record.settings);
+    let teller = Teller { quiet: options.json };
+    let site = Site { settings: &record.settings, executor: &executor, journal, progress: &teller };
+    let Some((record, outcome)) = site.recover().map_err(show::boxed)? else { return Ok(None) };
+    eprintln!("an unfinished transaction was found ({}): {:?}", record.goal, outcome.end);
+    Ok(Some(outcome))
+}
+
+pub(super) fn restore(options: &Options) -> Result<Exit> {
+    let _held = hold_signals()?;
+    let journal = Journal::open(&show::state_dir(options)).map_err(show::boxed)?;
+    let Some(record) = journal.read().map_err(show::boxed)? else {
         println!("nothing to do: this host has no journal");
         return Ok(Exit::Done);
     };
+    let executor = show::host(options, &record.settings);
+    let teller = Teller { quiet: options.json };
+    let site = Site {
+        settings: &record.settings,
+        executor: &executor,
+        journal: &journal,
+        progress: &teller,
+    };
+    let Some(outcome) = site.restore().map_err(show::boxed)? else { return Ok(Exit::Done) };
     Ok(match tell(options, &outcome) {
         Exit::RolledBack => Exit::Done,
         other => other,
@@ -131,16 +141,26 @@ fn goal(
     }
 }
 
-/// A terminal that closes or an impatient Ctrl-C must not stop a handover half way:
-/// these signals wait until the transaction is over.
-fn hold_signals() -> Result<()> {
-    let mut held = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE] {
-        held.add(signal);
-    }
-    held.thread_block().map_err(|errno| -> Box<dyn Reasoned> {
-        Box::new(UsageError(format!("could not hold back signals: {errno}")))
-    })
+/// Signals that are taken note of and otherwise left alone, while this lives.
+struct Held {
+    _runtime: Runtime,
+    _signals: Vec<Signal>,
+}
+
+/// A terminal that closes or an impatient Ctrl-C must not stop a handover half way.
+///
+/// By handlers, not by a mask: a mask would be inherited by the daemons that are started.
+fn hold_signals() -> Result<Held> {
+    let failed = |error: std::io::Error| -> Box<dyn Reasoned> {
+        Box::new(UsageError(format!("could not hold back signals: {error}")))
+    };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
+    let entered = runtime.enter();
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let signals = kinds.into_iter().map(signal).collect::<std::io::Result<_>>().map_err(failed)?;
+    drop(entered);
+    Ok(Held { _runtime: runtime, _signals: signals })
 }
 
 struct Teller {

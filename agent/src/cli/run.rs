@@ -1,6 +1,7 @@
 //! `run`: what the pod of the `DaemonSet` does.
 
 use super::Exit;
+use super::chore;
 use super::options::Options;
 use super::show::{self, UsageError};
 use crate::host_command::HostTools;
@@ -11,6 +12,9 @@ use std::path::PathBuf;
 
 pub(super) fn run(options: &Options) -> Result<Exit, Box<dyn Reasoned>> {
     let usage = |message: String| -> Box<dyn Reasoned> { Box::new(UsageError(message)) };
+    // first of all, whatever else is wrong: the node may be half moved
+    let journal = Journal::open(&show::state_dir(options)).map_err(show::boxed)?;
+    chore::recover(options, &journal)?;
     if options.config.is_none() {
         return Err(usage("--config is missing: the profiles are in it".into()));
     }
@@ -27,7 +31,6 @@ pub(super) fn run(options: &Options) -> Result<Exit, Box<dyn Reasoned>> {
         .ok_or_else(|| usage("NODE_NAME is not set: the name of this node's Node object".into()))?;
     let kubeconfig = environment("KUBECONFIG").map(PathBuf::from);
     let node = node::Options { kubeconfig, ..node::Options::in_cluster(name) };
-    let journal = Journal::open(&show::state_dir(options)).map_err(show::boxed)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -120,23 +120,21 @@ fn below(root: &Path, path: &str) -> PathBuf {
 }
 
 pub(super) fn executor(options: &Options, settings: &Settings) -> Result<Executor> {
-    let root = HostRoot::new(&options.root);
-    let tools = HostTools::for_root(&root, in_pod());
-    let ovsdb = settings.node.ovsdb_path().ok_or_else(|| {
+    if settings.node.ovsdb_path().is_none() {
         let message = format!(
             "--ovsdb is `{}`: `unix:` and an absolute path are expected",
             settings.node.ovsdb
         );
-        boxed(UsageError(message))
-    })?;
-    Ok(Executor {
-        tools,
-        payload: PathBuf::from(&settings.payload),
-        store: state_dir(options).join("store"),
-        // an absolute link on the way, as Debian's /var/run, leads to the host's
-        ovsdb: root.locate(ovsdb).unwrap_or_else(|_| below(&options.root, ovsdb)),
-        root,
-    })
+        return Err(boxed(UsageError(message)));
+    }
+    Ok(host(options, settings))
+}
+
+/// [`executor`] for settings that were checked before.
+pub(super) fn host(options: &Options, settings: &Settings) -> Executor {
+    let root = HostRoot::new(&options.root);
+    let tools = HostTools::for_root(&root, in_pod());
+    Executor::new(root, tools, state_dir(options).join("store"), settings)
 }
 
 /// Whether process 1 lives in another mount namespace than this process.

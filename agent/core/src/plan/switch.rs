@@ -91,6 +91,7 @@ pub fn reboot_pending(settings: &Settings, profile: &Profile, observed: &Observe
 /// The steps back to a checkpoint.
 pub fn plan_back(
     settings: &Settings,
+    profile: &Profile,
     observed: &Observed,
     checkpoint: &Checkpoint,
 ) -> Result<Plan, Refusal> {
@@ -101,7 +102,11 @@ pub fn plan_back(
         owner: owner(settings, before),
         delete_bridge: made_the_bridge(settings, observed, checkpoint),
         activate: settings.switch.activate,
-        daemons: if before.ovs.vswitchd { Daemons::Run } else { Daemons::Rest },
+        daemons: match profile.ovs {
+            OvsRunner::None => Daemons::Foreign,
+            OvsRunner::Host if before.ovs.vswitchd => Daemons::Run,
+            OvsRunner::Host => Daemons::Rest,
+        },
     };
     plan_target(settings, &target, observed, Some(checkpoint))
 }
@@ -124,10 +129,11 @@ pub fn plan_addresses_back(
 pub fn owner(settings: &Settings, observed: &Observed) -> Option<Owner> {
     let has =
         |link: &str| observed.network.addresses.iter().any(|a| a.link == link && a.scope == 0);
-    if has(&settings.node.bridge) {
-        Some(Owner::Bridge)
-    } else if has(&settings.node.uplink) {
+    // the bridge may have addresses of its own beside; the uplink's are what is moved
+    if has(&settings.node.uplink) {
         Some(Owner::Uplink)
+    } else if has(&settings.node.bridge) {
+        Some(Owner::Bridge)
     } else {
         None
     }
@@ -217,8 +223,9 @@ impl<'a> Draft<'a> {
         target: modules::Target,
         activate: Activate,
     ) -> Result<Plan, Refusal> {
-        let kernel = now.host.kernel.clone();
-        let want = modules::Want { kernel, target, activate };
+        // a boot into another kernel in between does not make another tree the one to finish
+        let host = self.way_back.map_or(&now.host, |checkpoint| &checkpoint.before.host);
+        let want = modules::Want { kernel: host.kernel.clone(), target, activate };
         modules::plan_modules(&want, now, self.way_back, &self.settings.paths)
     }
 
@@ -249,8 +256,28 @@ impl<'a> Draft<'a> {
                  was changed; stop it first, set `ovs = \"host\"`, or set `activate = \"reboot\"`",
             ));
         }
+        self.spare_foreign_ports()?;
         self.hand_over(Owner::Uplink, false)?;
         self.push("Stop Open vSwitch and free its module", ovs::stop_and_free);
         self.modules(target, Activate::Live)
+    }
+
+    /// A datapath takes the addresses of all its internal ports along, and only those of
+    /// our bridge are put back.
+    fn spare_foreign_ports(&self) -> Result<(), Refusal> {
+        let ours = [&self.settings.node.bridge, &self.settings.node.uplink];
+        let vports = self.now.ovs.datapaths.iter().flat_map(|datapath| datapath.vports.iter());
+        let mut foreign = vports.filter(|port| !ours.contains(port)).filter(|port| {
+            self.now.network.addresses.iter().any(|a| a.link == **port && a.scope == 0)
+        });
+        let Some(port) = foreign.next() else { return Ok(()) };
+        Err(Refusal::new(
+            "ForeignBridge",
+            format!(
+                "{port} of the kernel datapath has addresses, which it would lose when Open vSwitch \
+                 is stopped to exchange the loaded modules; nothing was changed; move them away, or \
+                 set `activate = \"reboot\"`"
+            ),
+        ))
     }
 }

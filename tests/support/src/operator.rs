@@ -105,6 +105,11 @@ impl Operator {
             }
             thread::sleep(Duration::from_millis(200));
         }
-        Err(VmError::new(format!("no end after {} s; the last report: {last:#?}", limit.as_secs())))
+        let node = node
+            .vm
+            .sh("tail -n 3 /var/lib/pointsman/progress; cat /proc/loadavg /proc/uptime; ps aux | tail -n 15")
+            .unwrap_or_else(|error| error.to_string());
+        let limit = limit.as_secs();
+        Err(VmError::new(format!("no end after {limit} s; the last report: {last:#?}\n{node}")))
     }
 }

@@ -13,6 +13,7 @@ use pointsman_core::config::Settings;
 use pointsman_core::decision::{Attempt, Decision, Verdict, decide};
 use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::goal::Goal;
+use pointsman_core::keys::Annotations;
 use pointsman_core::model::Observed;
 use pointsman_core::phase::Phase;
 use pointsman_core::plan::switch;
@@ -87,6 +88,8 @@ struct Workshop {
     settings: Settings,
     executor: Executor,
     journal: Journal,
+    /// What was said last: the Node may not show it yet when the next look comes.
+    said: Mutex<Annotations>,
 }
 
 /// Follows one Node until told to stop.
@@ -96,7 +99,8 @@ pub async fn run(
     journal: Journal,
     options: node::Options,
 ) -> Result<(), RunError> {
-    let workshop = Arc::new(Workshop { settings, executor, journal });
+    let said = Mutex::default();
+    let workshop = Arc::new(Workshop { settings, executor, journal, said });
     // before the API server is asked anything: it may be what the way back leads to
     recover(&workshop).await?;
     let node = Node::connect(options).await?;
@@ -264,10 +268,7 @@ impl Workshop {
         }
     }
 
-    fn decide(
-        &self,
-        annotations: &pointsman_core::keys::Annotations,
-    ) -> Result<(Observed, Decision), Box<dyn Reasoned>> {
+    fn decide(&self, annotations: &Annotations) -> Result<(Observed, Decision), Box<dyn Reasoned>> {
         let boxed_look = |error: ObserveError| -> Box<dyn Reasoned> { Box::new(error) };
         let boxed_journal = |error: JournalError| -> Box<dyn Reasoned> { Box::new(error) };
         let boxed_recovery = |error: TransactionError| -> Box<dyn Reasoned> { Box::new(error) };
@@ -305,6 +306,9 @@ impl Workshop {
         report.reason.clone_from(&verdict.reason);
         report.message.clone_from(&verdict.message);
         report.keep_transition_time(&seen.annotations);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        report.keep_transition_time(&said);
+        *said = report.annotations();
         report
     }
 

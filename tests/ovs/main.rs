@@ -8,6 +8,7 @@ mod daemons;
 mod failures;
 mod garbage;
 mod steps;
+mod way_back;
 
 use pointsman::apply::{ApplyError, Executor};
 use pointsman::disk::HostRoot;

@@ -2,3 +2,4 @@
 
 mod cni;
 mod modules;
+mod way_back;

@@ -1,0 +1,169 @@
+//! The way back of a whole transaction, when things get into its way: on a scratch root with
+//! real files, disturbed at a step of the test's choice.
+
+use crate::cni::{BIN, CONF, Host, conflist, plugin};
+use pointsman::journal::{Journal, Record};
+use pointsman::transaction::{Outcome, Progress, Site};
+use pointsman_core::config::Settings;
+use pointsman_core::goal::Goal;
+use pointsman_core::phase::{End, Phase};
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+/// Told of every step; does what the test wants at each.
+struct Saboteur<F>(Mutex<F>);
+
+impl<F: FnMut(Phase, &str) + Send> Progress for Saboteur<F> {
+    fn tell(&self, phase: Phase, words: &str) {
+        self.0.lock().unwrap()(phase, words);
+    }
+}
+
+/// Nobody disturbs.
+fn calm() -> Saboteur<impl FnMut(Phase, &str) + Send> {
+    Saboteur(Mutex::new(|_: Phase, _: &str| {}))
+}
+
+/// A directory that nothing can be written to or deleted from, until it is given back.
+struct Barred {
+    path: PathBuf,
+}
+
+impl Barred {
+    fn aside(&self) -> PathBuf {
+        self.path.with_extension("aside")
+    }
+
+    fn bar(&self) {
+        fs::rename(&self.path, self.aside()).unwrap();
+        fs::write(&self.path, "where a directory was").unwrap();
+    }
+
+    fn is_barred(&self) -> bool {
+        self.aside().exists()
+    }
+
+    fn give_back(&self) {
+        fs::remove_file(&self.path).unwrap();
+        fs::rename(self.aside(), &self.path).unwrap();
+    }
+}
+
+/// A host with an older CNI, its settings and its journal.
+struct Case {
+    host: Host,
+    settings: Settings,
+    journal: Journal,
+}
+
+impl Case {
+    fn new() -> Self {
+        let host = Host::new();
+        host.put(&format!("{BIN}/nsx"), 0o755, &plugin("host-local"));
+        host.put(&format!("{CONF}/10-nsx.conflist"), 0o640, conflist("4.1.9").as_bytes());
+        let payload = host.payload();
+        let settings = format!("payload = \"{}\"\n[node]\nuplink = \"nic0\"\n", payload.display());
+        let settings = Settings::parse(&settings).unwrap();
+        let journal = Journal::open(&payload.with_file_name("state")).unwrap();
+        Self { host, settings, journal }
+    }
+
+    fn barred(&self, directory: &str) -> Barred {
+        Barred { path: self.host.at(directory) }
+    }
+
+    fn site<'a>(&'a self, progress: &'a (dyn Progress + Sync)) -> Site<'a> {
+        Site {
+            settings: &self.settings,
+            executor: &self.host.executor,
+            journal: &self.journal,
+            progress,
+        }
+    }
+
+    fn apply(&self, progress: &(dyn Progress + Sync)) -> Outcome {
+        self.site(progress).carry_out(&Goal::Cni, None).unwrap()
+    }
+
+    fn record(&self) -> Record {
+        self.journal.read().unwrap().unwrap()
+    }
+}
+
+#[test]
+fn what_is_in_the_way_back_for_a_moment_only_is_waited_for() {
+    let case = Case::new();
+    let before = case.host.files();
+    let (conf, bin) = (case.barred(CONF), case.barred(BIN));
+    let mut tries = 0;
+    let saboteur = Saboteur(Mutex::new(|phase: Phase, words: &str| match phase {
+        // the binaries are in, the configuration cannot follow
+        Phase::Applying if words.contains("10-nsx.conflist") && !conf.is_barred() => conf.bar(),
+        Phase::RollingBack if conf.is_barred() => {
+            conf.give_back();
+            bin.bar();
+            tries += 1;
+        }
+        Phase::RollingBack if bin.is_barred() => {
+            bin.give_back();
+            tries += 1;
+        }
+        _ => {}
+    }));
+    let outcome = case.apply(&saboteur);
+    drop(saboteur);
+    assert_eq!(outcome.end, End::RolledBack, "{outcome:?}");
+    assert!(tries >= 1, "the way back was never in trouble");
+    assert_eq!(case.host.files(), before);
+    assert!(!case.record().is_open());
+}
+
+#[test]
+fn a_state_that_nobody_wanted_is_no_checkpoint_for_the_next_try() {
+    let case = Case::new();
+    let before = case.host.files();
+    let (conf, bin) = (case.barred(CONF), case.barred(BIN));
+    let saboteur = Saboteur(Mutex::new(|phase: Phase, words: &str| {
+        if phase == Phase::Applying && words.contains("10-nsx.conflist") && !conf.is_barred() {
+            conf.bar();
+            bin.bar();
+        }
+    }));
+    let outcome = case.apply(&saboteur);
+    drop(saboteur);
+    assert_eq!(outcome.end, End::Degraded, "{outcome:?}");
+    let message = outcome.failure.unwrap().message;
+    assert!(message.contains("and the way back failed"), "{message}");
+    let first = case.record();
+    assert_eq!(first.phase, Phase::Ended(End::Degraded));
+    bin.give_back();
+    conf.give_back();
+    assert_ne!(case.host.files(), before, "half of the new version is there");
+
+    // the person repairs it and tries again: the way back leads to where all began
+    assert_eq!(case.apply(&calm()).end, End::Reached);
+    assert_eq!(case.record().checkpoint, first.checkpoint);
+    let outcome = case.site(&calm()).restore().unwrap().unwrap();
+    assert_eq!(outcome.end, End::RolledBack, "{outcome:?}");
+    assert_eq!(case.host.files(), before);
+}
+
+#[test]
+fn a_goal_reached_under_another_kernel_is_not_taken_for_reached() {
+    for (kernel, end) in [(None, End::Reached), (Some("5.4.0-other"), End::RolledBack)] {
+        let case = Case::new();
+        let before = case.host.files();
+        assert_eq!(case.apply(&calm()).end, End::Reached);
+        // as if the agent had been killed between its last step and its second look
+        let mut record = case.record();
+        record.phase = Phase::Verifying;
+        if let Some(kernel) = kernel {
+            record.checkpoint.before.host.kernel = kernel.into();
+        }
+        case.journal.write(&record).unwrap();
+        let (_, outcome) = case.site(&calm()).recover().unwrap().unwrap();
+        assert_eq!(outcome.end, end, "{outcome:?}");
+        assert_eq!(case.host.files() == before, end == End::RolledBack);
+    }
+}

@@ -277,8 +277,8 @@ impl Site<'_> {
         if let Err(error) = self.journal.write(&record) {
             tracing::error!(error = %chain(&error), "could not note the way back");
         }
-        let looked = self.left_to_do(&record, Way::Back);
-        let calm = matches!(&looked, Ok(plan) if !plan.steps().any(touches_network));
+        let calm = !record.goal.may_touch_network()
+            || matches!(self.left_to_do(&record, Way::Back), Ok(plan) if !plan.steps().any(touches_network));
         let back = if calm {
             self.go(&record, Way::Back)
         } else {
@@ -331,7 +331,9 @@ impl Site<'_> {
         let mut result = self.try_leg(record, way);
         for _ in 1..TRIES {
             let Err(failure) = &result else { break };
-            tracing::warn!(reason = %failure.reason, message = %failure.message, "trying the way back again");
+            let words = format!("the way back is barred, trying again: {}", failure.message);
+            self.journal.note(&words);
+            self.progress.tell(record.phase, &words);
             std::thread::sleep(BETWEEN_TRIES);
             result = self.try_leg(record, way);
         }

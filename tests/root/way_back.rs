@@ -50,6 +50,10 @@ impl Barred {
     }
 }
 
+fn writes_conflist(words: &str) -> bool {
+    words.starts_with("write ") && words.contains("10-nsx.conflist")
+}
+
 /// A host with an older CNI, its settings and its journal.
 struct Case {
     host: Host,
@@ -97,24 +101,25 @@ fn what_is_in_the_way_back_for_a_moment_only_is_waited_for() {
     let before = case.host.files();
     let (conf, bin) = (case.barred(CONF), case.barred(BIN));
     let mut tries = 0;
+    let tried = &mut tries;
     let saboteur = Saboteur(Mutex::new(|phase: Phase, words: &str| match phase {
         // the binaries are in, the configuration cannot follow
-        Phase::Applying if words.contains("10-nsx.conflist") && !conf.is_barred() => conf.bar(),
-        Phase::RollingBack if conf.is_barred() => {
-            conf.give_back();
-            bin.bar();
-            tries += 1;
-        }
-        Phase::RollingBack if bin.is_barred() => {
-            bin.give_back();
-            tries += 1;
+        Phase::Applying if writes_conflist(words) => conf.bar(),
+        Phase::RollingBack if words.contains("trying again") => {
+            *tried += 1;
+            if conf.is_barred() {
+                conf.give_back();
+                bin.bar();
+            } else {
+                bin.give_back();
+            }
         }
         _ => {}
     }));
     let outcome = case.apply(&saboteur);
     drop(saboteur);
     assert_eq!(outcome.end, End::RolledBack, "{outcome:?}");
-    assert!(tries >= 1, "the way back was never in trouble");
+    assert_eq!(tries, 2);
     assert_eq!(case.host.files(), before);
     assert!(!case.record().is_open());
 }
@@ -125,7 +130,7 @@ fn a_state_that_nobody_wanted_is_no_checkpoint_for_the_next_try() {
     let before = case.host.files();
     let (conf, bin) = (case.barred(CONF), case.barred(BIN));
     let saboteur = Saboteur(Mutex::new(|phase: Phase, words: &str| {
-        if phase == Phase::Applying && words.contains("10-nsx.conflist") && !conf.is_barred() {
+        if phase == Phase::Applying && writes_conflist(words) {
             conf.bar();
             bin.bar();
         }

@@ -75,6 +75,15 @@ impl Goal {
         }
     }
 
+    /// Whether a way to this goal, or back from it, can lead through links, addresses or
+    /// Open vSwitch. Where it cannot, no harbour has to be reached first.
+    pub fn may_touch_network(&self) -> bool {
+        match self {
+            Self::Profile { .. } | Self::Handover { .. } => true,
+            Self::Modules { .. } | Self::Cni => false,
+        }
+    }
+
     /// The steps back to where a transaction began.
     pub fn plan_back(
         &self,

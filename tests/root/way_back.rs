@@ -117,7 +117,6 @@ fn what_is_in_the_way_back_for_a_moment_only_is_waited_for() {
         _ => {}
     }));
     let outcome = case.apply(&saboteur);
-    drop(saboteur);
     assert_eq!(outcome.end, End::RolledBack, "{outcome:?}");
     assert_eq!(tries, 2);
     assert_eq!(case.host.files(), before);
@@ -136,7 +135,6 @@ fn a_state_that_nobody_wanted_is_no_checkpoint_for_the_next_try() {
         }
     }));
     let outcome = case.apply(&saboteur);
-    drop(saboteur);
     assert_eq!(outcome.end, End::Degraded, "{outcome:?}");
     let message = outcome.failure.unwrap().message;
     assert!(message.contains("and the way back failed"), "{message}");

@@ -42,8 +42,8 @@ fn an_annotation_takes_the_node_there_and_another_one_back() -> Result<()> {
     let report = operator.wait(&node, LONG, |_, _| {})?;
     assert_eq!((&*report["state"], &report["current-profile"]), ("Done", &pinned));
 
-    // idle: two looks later not a word has been written again, the time included
-    thread::sleep(Duration::from_secs(70));
+    // idle: a look later not a word has been written again, the time included
+    thread::sleep(Duration::from_secs(40));
     assert_eq!(operator.annotations(), report, "{}", agent.log()?);
 
     operator.ask("upstream-ovs");

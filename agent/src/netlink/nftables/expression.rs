@@ -17,6 +17,7 @@ const REGISTER: u32 = 1;
 /// What the kernel knows of a packet beside its bytes: `NFT_META_*`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Meta {
+    DeviceType = 8,
     L4Protocol = 16,
     PacketType = 19,
 }

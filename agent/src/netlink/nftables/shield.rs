@@ -10,19 +10,41 @@ const CHAIN: &str = "ingress";
 /// Never there: what is only asked about has another name than what is made.
 const QUESTION: &str = "pointsman-question";
 
-/// `PACKET_HOST`: for the device's own MAC.
-const HOST: [u8; 1] = [0];
+/// `ARPHRD_ETHER`, as the processor has it.
+const ETHERNET: [u8; 2] = 1_u16.to_ne_bytes();
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
-const ICMPV6: [u8; 1] = [58];
-/// Router solicitation, the first of the types of neighbour discovery; redirect, the last.
-const DISCOVERY: [[u8; 1]; 2] = [[133], [137]];
-const LINK_LOCAL: [u8; 16] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-const LINK_LOCAL_MASK: [u8; 16] = [0xff, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// By the frame and not by what the kernel makes of it: a VLAN's tag that the NIC took off is
+/// `PACKET_HOST` is what has the device's own MAC.
+const NOT_OURS: [Expression<'_>; 2] =
+    [Expression::Meta(Meta::PacketType), Expression::Compare(Comparison::Differs, &[0])];
+/// `icmpv6 type 133-137`: from router solicitation to redirect.
+const DISCOVERY: [Expression<'_>; 5] = [
+    Expression::Meta(Meta::L4Protocol),
+    Expression::Compare(Comparison::Equal, &[58]),
+    Expression::Payload { base: Base::Transport, offset: 0, length: 1 },
+    Expression::Compare(Comparison::AtLeast, &[133]),
+    Expression::Compare(Comparison::AtMost, &[137]),
+];
+/// `ip6 daddr fe80::/10`.
+const LINK_LOCAL: [Expression<'_>; 3] = [
+    Expression::Payload { base: Base::Network, offset: 24, length: 16 },
+    Expression::Mask(&[0xff, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+    Expression::Compare(Comparison::Equal, &[0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+];
+
+/// `ether type …` as nft writes it, so that nft can read it too.
+///
+/// By the frame, and not by what the kernel makes of it: a VLAN's tag that the NIC took off is
 /// seen here, so that tagged frames are left alone.
-const ETHER_TYPE: Expression<'_> = Expression::Payload { base: Base::Link, offset: 12, length: 2 };
+const fn ether_type(kind: &'static [u8; 2]) -> [Expression<'static>; 4] {
+    [
+        Expression::Meta(Meta::DeviceType),
+        Expression::Compare(Comparison::Equal, &ETHERNET),
+        Expression::Payload { base: Base::Link, offset: 12, length: 2 },
+        Expression::Compare(Comparison::Equal, kind),
+    ]
+}
 
 /// Adds the shield's table, with a chain on the uplink; all of it takes effect at once.
 ///
@@ -30,48 +52,19 @@ const ETHER_TYPE: Expression<'_> = Expression::Payload { base: Base::Link, offse
 /// a link-local address belong to the link that they arrive on and are left there.
 pub fn raise(links: &Links, uplink: &str) -> Result<(), NetlinkError> {
     let entry = links.index(SHIELD_ENTRY, "raise the shield")?;
-    let rule = |words: &str, expressions: &[Expression<'_>]| {
-        new_rule(SHIELD_TABLE, CHAIN, words, expressions)
+    let rule = |words: &str, condition: &[Expression<'_>], action| {
+        new_rule(SHIELD_TABLE, CHAIN, words, &[condition, &[action]].concat())
     };
-    let is = |value| Expression::Compare(Comparison::Equal, value);
-    let [first, last] = &DISCOVERY;
+    let (accept, forward) = (Expression::Accept, Expression::Forward(entry));
+    let v6_and = |more: &[Expression<'static>]| [&ether_type(&IPV6), more].concat();
     let requests = [
         new_table(SHIELD_TABLE),
         new_chain(SHIELD_TABLE, CHAIN, Some(uplink)),
-        rule(
-            "meta pkttype != host accept",
-            &[
-                Expression::Meta(Meta::PacketType),
-                Expression::Compare(Comparison::Differs, &HOST),
-                Expression::Accept,
-            ],
-        ),
-        rule("ether type ip fwd", &[ETHER_TYPE, is(&IPV4), Expression::Forward(entry)]),
-        rule(
-            "icmpv6 type 133-137 accept",
-            &[
-                ETHER_TYPE,
-                is(&IPV6),
-                Expression::Meta(Meta::L4Protocol),
-                is(&ICMPV6),
-                Expression::Payload { base: Base::Transport, offset: 0, length: 1 },
-                Expression::Compare(Comparison::AtLeast, first),
-                Expression::Compare(Comparison::AtMost, last),
-                Expression::Accept,
-            ],
-        ),
-        rule(
-            "ip6 daddr fe80::/10 accept",
-            &[
-                ETHER_TYPE,
-                is(&IPV6),
-                Expression::Payload { base: Base::Network, offset: 24, length: 16 },
-                Expression::Mask(&LINK_LOCAL_MASK),
-                is(&LINK_LOCAL),
-                Expression::Accept,
-            ],
-        ),
-        rule("ether type ip6 fwd", &[ETHER_TYPE, is(&IPV6), Expression::Forward(entry)]),
+        rule("meta pkttype != host accept", &NOT_OURS, accept),
+        rule("ether type ip fwd", &ether_type(&IPV4), forward),
+        rule("icmpv6 type 133-137 accept", &v6_and(&DISCOVERY), accept),
+        rule("ip6 daddr fe80::/10 accept", &v6_and(&LINK_LOCAL), accept),
+        rule("ether type ip6 fwd", &ether_type(&IPV6), forward),
     ];
     transaction(&requests, End::Commit)
 }

@@ -1,6 +1,6 @@
 use serde::{Deserialize, Serialize};
 
-/// Our table of nf_tables' `netdev` family. It stands for moments, and whatever has this name
+/// Our table of the `netdev` family of `nf_tables`. It stands for moments, and whatever has this name
 /// is ours to delete.
 pub const SHIELD_TABLE: &str = "pointsman-shield";
 /// The device of a veth pair that the shield sends packets out by.

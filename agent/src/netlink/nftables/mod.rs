@@ -1,4 +1,4 @@
-//! nf_tables: batches that the kernel carries out whole, or not at all.
+//! `nf_tables`: batches that the kernel carries out whole, or not at all.
 //!
 //! The numbers are those of `linux/netfilter/nf_tables.h` and `nfnetlink.h`; what is meant to
 //! be a number is in network byte order there, what is compared with a packet is not.

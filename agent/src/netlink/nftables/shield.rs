@@ -12,8 +12,8 @@ const QUESTION: &str = "pointsman-question";
 
 /// `ARPHRD_ETHER`, as the processor has it.
 const ETHERNET: [u8; 2] = 1_u16.to_ne_bytes();
-const IPV4: [u8; 2] = [0x08, 0x00];
-const IPV6: [u8; 2] = [0x86, 0xdd];
+const IPV4: &[u8] = &[0x08, 0x00];
+const IPV6: &[u8] = &[0x86, 0xdd];
 
 /// `PACKET_HOST` is what has the device's own MAC.
 const NOT_OURS: [Expression<'_>; 2] =
@@ -37,7 +37,7 @@ const LINK_LOCAL: [Expression<'_>; 3] = [
 ///
 /// By the frame, and not by what the kernel makes of it: a VLAN's tag that the NIC took off is
 /// seen here, so that tagged frames are left alone.
-const fn ether_type(kind: &'static [u8; 2]) -> [Expression<'static>; 4] {
+const fn ether_type(kind: &'static [u8]) -> [Expression<'static>; 4] {
     [
         Expression::Meta(Meta::DeviceType),
         Expression::Compare(Comparison::Equal, &ETHERNET),
@@ -56,15 +56,15 @@ pub fn raise(links: &Links, uplink: &str) -> Result<(), NetlinkError> {
         new_rule(SHIELD_TABLE, CHAIN, words, &[condition, &[action]].concat())
     };
     let (accept, forward) = (Expression::Accept, Expression::Forward(entry));
-    let v6_and = |more: &[Expression<'static>]| [&ether_type(&IPV6), more].concat();
+    let v6_and = |more: &[Expression<'static>]| [&ether_type(IPV6), more].concat();
     let requests = [
         new_table(SHIELD_TABLE),
         new_chain(SHIELD_TABLE, CHAIN, Some(uplink)),
         rule("meta pkttype != host accept", &NOT_OURS, accept),
-        rule("ether type ip fwd", &ether_type(&IPV4), forward),
+        rule("ether type ip fwd", &ether_type(IPV4), forward),
         rule("icmpv6 type 133-137 accept", &v6_and(&DISCOVERY), accept),
         rule("ip6 daddr fe80::/10 accept", &v6_and(&LINK_LOCAL), accept),
-        rule("ether type ip6 fwd", &ether_type(&IPV6), forward),
+        rule("ether type ip6 fwd", &ether_type(IPV6), forward),
     ];
     transaction(&requests, End::Commit)
 }
@@ -77,7 +77,7 @@ pub fn lower() -> Result<(), NetlinkError> {
     }
 }
 
-/// Whether the shield's table is there. A kernel without nf_tables has none.
+/// Whether the shield's table is there. A kernel without `nf_tables` has none.
 pub fn is_raised() -> Result<bool, NetlinkError> {
     match tables() {
         Ok(found) => Ok(found.iter().any(|table| table == SHIELD_TABLE)),
@@ -95,7 +95,7 @@ pub fn can_be_raised() -> Result<(), NetlinkError> {
     transaction(&requests, End::Drop)
 }
 
-/// Whether there is no nf_tables, or none for devices.
+/// Whether there is no `nf_tables`, or none for devices.
 fn is_unknown(error: &NetlinkError) -> bool {
     match error {
         NetlinkError::Socket { operation: "open", .. } => true,

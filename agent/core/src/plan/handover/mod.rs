@@ -109,8 +109,8 @@ pub fn plan_handover(
     let traffic = moving.contains(&true) || ports.change();
     let neighbours = Neighbours::of(&case, traffic);
     let shield = Shield::of(&case, &ports, &addresses);
-    let parts = Parts { addresses, routes, ports, shadow, shield, neighbours, traffic };
-    let mut plan = assemble(&case, parts);
+    let all = Parts { addresses, routes, ports, shadow, shield, neighbours, traffic };
+    let mut plan = assemble(&case, all);
     plan.notes.extend(preflight::notes(&case));
     Ok(plan)
 }

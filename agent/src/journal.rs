@@ -180,7 +180,8 @@ impl Journal {
     /// Each line of the file `progress` is `MILLISECONDS NUMBER WORDS`: when it was
     /// noted, by the monotonic clock since the transaction began (since the journal was
     /// opened, where an earlier process began it), the step that begins, counted from
-    /// zero in the plan of its leg, and its words. Between the steps the number is `-`.
+    /// zero in the plan of its leg, and its words. Between the steps the number is `-`;
+    /// `took MILLISECONDS ms: TITLE` is noted so behind each stage of the plan.
     pub fn begin_progress(&self, began: Instant) {
         *self.began.lock().unwrap_or_else(PoisonError::into_inner) = began;
         self.progress(true, "");

@@ -210,11 +210,20 @@ impl Site<'_> {
     }
 
     fn apply(&self, phase: Phase, plan: &Plan) -> Result<(), ApplyError> {
-        for (number, step) in plan.steps().enumerate() {
-            let words = step.to_string();
-            self.journal.note_step(number, &words);
+        let mut number = 0;
+        for stage in &plan.stages {
+            let began = Instant::now();
+            for step in &stage.steps {
+                let words = step.to_string();
+                self.journal.note_step(number, &words);
+                self.progress.tell(phase, &words);
+                self.executor.apply(step)?;
+                number += 1;
+            }
+            let ms = began.elapsed().as_secs_f64() * 1000.0;
+            let words = format!("took {ms:.1} ms: {}", stage.title);
+            self.journal.note(&words);
             self.progress.tell(phase, &words);
-            self.executor.apply(step)?;
         }
         Ok(())
     }

@@ -49,6 +49,7 @@ impl Times {
         let notes: Vec<Note<'_>> = progress
             .lines()
             .map(|line| parse(line).ok_or_else(|| failed(format!("not a note: {line:?}"))))
+            .filter(|note| !matches!(note, Ok(note) if is_sum(note)))
             .collect::<Result<_>>()?;
         let parts = by_part(&plan, &notes).ok_or_else(|| failed(unlike(&plan, &progress)))?;
         for (name, ms) in parts {
@@ -82,6 +83,11 @@ fn parse(line: &str) -> Option<Note<'_>> {
         number => Some(number.parse().ok()?),
     };
     Some(Note { ms, step, words: columns.next()? })
+}
+
+/// What a stage took, noted behind it: here stages of one title are put together.
+fn is_sum(note: &Note<'_>) -> bool {
+    note.step.is_none() && note.words.starts_with("took ")
 }
 
 /// Milliseconds of each phase and stage; stages of one title are one. None where the notes are not those of a switch

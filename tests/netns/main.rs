@@ -3,6 +3,7 @@
 
 mod dumps;
 mod handover;
+mod shield;
 mod steps;
 
 use nix::sched::{CloneFlags, unshare};

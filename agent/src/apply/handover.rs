@@ -3,7 +3,7 @@
 //! A step may be repeated on a state where it is done already: it succeeds only when a
 //! second look shows the state exactly as the step wants it.
 
-use super::{Applied, Executor};
+use super::{Applied, Executor, shield};
 use crate::netlink::{self, Connection, Links, NetlinkError, Request, rule::Lookup};
 use crate::observe::network::rp_filter_path;
 use netlink_packet_route::AddressFamily;
@@ -55,12 +55,19 @@ fn boxed<E: Reasoned>(error: E) -> Box<dyn Reasoned> {
 impl Executor {
     #[expect(clippy::unused_self, reason = "one shape for every noun")]
     pub(super) fn apply_handover(&self, step: &Step) -> Applied {
-        if let Step::SetRpFilter { link, value } = step {
-            return set_rp_filter(link, *value);
+        match step {
+            Step::SetRpFilter { link, value } => return set_rp_filter(link, *value),
+            Step::RaiseShield { uplink, mac, mtu } => return shield::raise(uplink, mac, *mtu),
+            Step::LowerShield => return shield::lower(),
+            Step::DeleteShieldLinks => return shield::delete_links(),
+            _ => {}
         }
         let mut host = Host::open().map_err(boxed)?;
         match step {
-            Step::SetRpFilter { .. } => Ok(()),
+            Step::SetRpFilter { .. }
+            | Step::RaiseShield { .. }
+            | Step::LowerShield
+            | Step::DeleteShieldLinks => Ok(()),
             Step::SetUp { link } => return host.set_up(link),
             Step::AddAddress(address) => return host.add_address(address),
             Step::SetMtu { link, mtu } => host.ask(netlink::link::set_mtu(&host.links, link, *mtu)),

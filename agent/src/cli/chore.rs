@@ -11,7 +11,7 @@ use pointsman_core::error::Reasoned;
 use pointsman_core::goal::Goal;
 use pointsman_core::model::Observed;
 use pointsman_core::phase::{End, Phase};
-use pointsman_core::plan::modules;
+use pointsman_core::plan::{Plan, modules};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -33,7 +33,7 @@ pub(super) fn plan(options: &Options, subject: &Subject) -> Result<Exit> {
         }
     };
     if options.json {
-        println!("{}", show::json(&plan));
+        println!("{}", show::json(&explained(&plan)));
     } else if plan.is_empty() {
         print!("{plan}");
         println!("nothing to do: {goal} is what the host has");
@@ -41,6 +41,19 @@ pub(super) fn plan(options: &Options, subject: &Subject) -> Result<Exit> {
         print!("{plan}");
     }
     Ok(if plan.is_empty() { Exit::Done } else { Exit::Pending })
+}
+
+/// The plan that is carried out, as it is; and beside each step what it does and why.
+fn explained(plan: &Plan) -> serde_json::Value {
+    let mut value = serde_json::to_value(plan).unwrap_or_default();
+    let mut words = plan.steps().map(ToString::to_string);
+    let stages = value.get_mut("stages").and_then(serde_json::Value::as_array_mut);
+    let steps =
+        stages.into_iter().flatten().filter_map(|stage| stage.get_mut("steps")?.as_array_mut());
+    for step in steps.flatten().filter_map(serde_json::Value::as_object_mut) {
+        step.insert("words".into(), words.next().into());
+    }
+    value
 }
 
 pub(super) fn apply(options: &Options, subject: &Subject) -> Result<Exit> {

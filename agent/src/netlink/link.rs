@@ -11,9 +11,12 @@ const RTM_SETLINK: u16 = 19;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
+const IFLA_QDISC: u16 = 6;
 const IFLA_MASTER: u16 = 10;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
+const IF_OPER_UP: u8 = 6;
 
 /// The links of a network namespace, by index: every other message names a link by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +26,9 @@ pub struct Links(Vec<Entry>);
 struct Entry {
     link: Link,
     running: bool,
+    /// Operationally up, and with a queue that takes packets. A new device has neither when
+    /// it is set up: both come with the carrier, a moment later, and until then it drops.
+    ready: bool,
     master: Option<u32>,
 }
 
@@ -85,6 +91,11 @@ impl Links {
         self.0.iter().any(|entry| entry.link.name == name && entry.running)
     }
 
+    /// Whether a link takes packets now: `IF_OPER_UP`, and not the queue that drops all.
+    pub fn is_ready(&self, name: &str) -> bool {
+        self.0.iter().any(|entry| entry.link.name == name && entry.ready)
+    }
+
     /// All of them, by index.
     pub fn into_links(self) -> Vec<Link> {
         self.0.into_iter().map(|entry| entry.link).collect()
@@ -96,9 +107,12 @@ fn decode(body: &[u8]) -> Decoded<Entry> {
     let mut link =
         Link { index: header.index, up: header.flags.contains(LinkFlags::Up), ..Link::default() };
     let mut master = None;
+    let (mut operational, mut queue) = (false, None);
     for attribute in attribute::parse(body.get(16..).unwrap_or_default())? {
         match attribute.kind() {
             IFLA_IFNAME => link.name = attribute.text()?,
+            IFLA_OPERSTATE => operational = attribute.u8()? == IF_OPER_UP,
+            IFLA_QDISC => queue = Some(attribute.text()?),
             IFLA_MTU => link.mtu = attribute.u32()?,
             IFLA_MASTER => master = Some(attribute.u32()?),
             IFLA_ADDRESS if !attribute.value.is_empty() => {
@@ -112,7 +126,8 @@ fn decode(body: &[u8]) -> Decoded<Entry> {
             _ => {}
         }
     }
-    Ok(Entry { link, running: header.flags.contains(LinkFlags::Running), master })
+    let ready = operational && queue.is_some_and(|queue| queue != "noop");
+    Ok(Entry { link, running: header.flags.contains(LinkFlags::Running), ready, master })
 }
 
 /// `ip link set LINK up`.

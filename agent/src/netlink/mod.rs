@@ -10,9 +10,11 @@ mod error;
 pub(crate) mod link;
 mod message;
 pub(crate) mod neighbour;
+pub mod nftables;
 pub(crate) mod route;
 pub(crate) mod rule;
 mod transport;
+pub(crate) mod veth;
 mod watch;
 
 pub use error::NetlinkError;

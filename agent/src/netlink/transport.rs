@@ -45,12 +45,13 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
-/// A routing netlink socket of the calling thread's network namespace.
+/// A netlink socket of the calling thread's network namespace, the routing one mostly.
 ///
 /// A socket on which something went wrong may still hold answers to what was asked
 /// before; it is replaced before the next request.
 #[derive(Debug)]
 pub struct Connection {
+    protocol: isize,
     socket: Socket,
     sequence: u32,
     spoilt: bool,
@@ -62,8 +63,13 @@ pub struct Connection {
 impl Connection {
     /// Opens a socket in the network namespace of the calling thread.
     pub fn open() -> Result<Self, NetlinkError> {
-        let buffer = vec![0; RECEIVE];
-        Ok(Self { socket: socket()?, sequence: 0, spoilt: false, buffer, received: 0 })
+        Self::open_for(NETLINK_ROUTE)
+    }
+
+    /// The same for another part of the kernel.
+    pub(super) fn open_for(protocol: isize) -> Result<Self, NetlinkError> {
+        let (buffer, socket) = (vec![0; RECEIVE], socket(protocol)?);
+        Ok(Self { protocol, socket, sequence: 0, spoilt: false, buffer, received: 0 })
     }
 
     /// Everything that a dump tells, or an error; `decode` may leave messages out by `None`.
@@ -219,7 +225,7 @@ impl Connection {
     /// The next sequence number, on a socket with nothing left to read.
     fn start(&mut self) -> Result<u32, NetlinkError> {
         if self.spoilt {
-            self.socket = socket()?;
+            self.socket = socket(self.protocol)?;
             self.spoilt = false;
         }
         // far below wrapping for a socket's life: one number per request
@@ -227,7 +233,7 @@ impl Connection {
         Ok(self.sequence)
     }
 
-    fn send(&self, datagram: &[u8]) -> Result<(), NetlinkError> {
+    pub(super) fn send(&self, datagram: &[u8]) -> Result<(), NetlinkError> {
         let sent = self
             .socket
             .send(datagram, 0)
@@ -240,7 +246,7 @@ impl Connection {
     }
 
     /// One datagram of the kernel into the buffer.
-    fn receive(&mut self, operation: &str) -> Result<(), NetlinkError> {
+    pub(super) fn receive(&mut self, operation: &str) -> Result<(), NetlinkError> {
         wait_readable(&self.socket, operation)?;
         let mut window = self.buffer.as_mut_slice();
         let received = self.socket.recv_from(&mut window, nix::libc::MSG_TRUNC);
@@ -263,11 +269,16 @@ impl Connection {
         self.received = length;
         Ok(())
     }
+
+    /// What was received last.
+    pub(super) fn received(&self) -> &[u8] {
+        self.buffer.get(..self.received).unwrap_or_default()
+    }
 }
 
-fn socket() -> Result<Socket, NetlinkError> {
+fn socket(protocol: isize) -> Result<Socket, NetlinkError> {
     let at = |operation| move |source| NetlinkError::Socket { operation, source };
-    let mut socket = Socket::new(NETLINK_ROUTE).map_err(at("open"))?;
+    let mut socket = Socket::new(protocol).map_err(at("open"))?;
     socket.bind_auto().map_err(at("bind"))?;
     socket.connect(&SocketAddr::new(0, 0)).map_err(at("connect"))?;
     socket.set_ext_ack(true).map_err(at("ask for explanations"))?;

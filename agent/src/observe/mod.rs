@@ -6,6 +6,7 @@ pub mod modules;
 pub mod network;
 pub mod ovs;
 mod payload;
+mod shield;
 
 pub use cni::observe_cni;
 pub use host::observe_host;

@@ -80,6 +80,7 @@ pub fn read() -> Result<Network, NetworkError> {
 fn read_on(connection: &mut Connection, links: &Links) -> Result<Network, NetworkError> {
     let mut network = dump(connection, links).map_err(NetworkError::Netlink)?;
     network.links = links.clone().into_links();
+    network.shield = super::shield::read(connection, links).map_err(NetworkError::Netlink)?;
     for link in &mut network.links {
         link.rp_filter = optional(read_rp_filter(&link.name))?;
     }

@@ -1,6 +1,7 @@
 //! What the test tiers share.
 
 pub mod cluster;
+pub mod netns;
 pub mod node;
 pub mod operator;
 pub mod ovs;

@@ -12,6 +12,7 @@ mod modules;
 mod network;
 mod observed;
 mod ovs;
+mod shield;
 
 pub use cni::*;
 pub use digest::*;
@@ -21,3 +22,4 @@ pub use modules::*;
 pub use network::*;
 pub use observed::*;
 pub use ovs::*;
+pub use shield::*;

@@ -1,3 +1,4 @@
+use super::Shield;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
@@ -20,6 +21,9 @@ pub struct Network {
     /// `net.ipv4.conf.default.rp_filter`: what a new link starts with.
     #[serde(default)]
     pub rp_filter_default: u8,
+    /// What there is of an ingress shield, and whether there can be one.
+    #[serde(default)]
+    pub shield: Shield,
 }
 
 /// A network device.

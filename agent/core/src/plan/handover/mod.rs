@@ -5,7 +5,8 @@
 //! a port of the bridge still transmits for the stack, so the port comes before the flip. And
 //! the flip is one rule per family that puts a *shadow table*, a copy of `main` with the link
 //! changed, before `main`: `main` itself can then be rebuilt at leisure, and the kernel's own
-//! connected routes, which appear and go with the addresses, decide nothing meanwhile.
+//! connected routes, which appear and go with the addresses, decide nothing meanwhile. What no
+//! order covers, the moment in which vswitchd takes the port, is left to a *shield*.
 
 mod addresses;
 mod neighbours;
@@ -13,6 +14,7 @@ mod ports;
 mod preflight;
 mod routes;
 mod shadow;
+mod shield;
 mod simulate;
 mod step;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use ports::Ports;
 use routes::Routes;
 use serde::{Deserialize, Serialize};
 use shadow::Shadow;
+use shield::Shield;
 
 /// Who is to own the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +108,9 @@ pub fn plan_handover(
     let shadow = Shadow::of(&case, &addresses, &routes, moving);
     let traffic = moving.contains(&true) || ports.change();
     let neighbours = Neighbours::of(&case, traffic);
-    let mut plan = assemble(&case, Parts { addresses, routes, ports, shadow, neighbours, traffic });
+    let shield = Shield::of(&case, &ports, &addresses);
+    let all = Parts { addresses, routes, ports, shadow, shield, neighbours, traffic };
+    let mut plan = assemble(&case, all);
     plan.notes.extend(preflight::notes(&case));
     Ok(plan)
 }
@@ -115,6 +120,7 @@ struct Parts {
     routes: Routes,
     ports: Ports,
     shadow: Shadow,
+    shield: Shield,
     neighbours: Neighbours,
     /// Whether packets may take another way at any moment of the plan.
     traffic: bool,
@@ -122,37 +128,44 @@ struct Parts {
 
 /// Puts the parts in the order that loses nothing.
 fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
-    let Parts { addresses, routes, ports, shadow, neighbours, traffic } = parts;
+    let Parts { addresses, routes, ports, shadow, shield, neighbours, traffic } = parts;
     let left = routes::delete(simulate::leftovers(&case.now.network, case.source));
     let mut plan = Plan::default();
-    let (target, source) = (case.target, case.source);
+    let (target, source, uplink) = (case.target, case.source, &case.want.uplink);
     let [loosen, restore] = rp_filter(case, &ports, traffic);
-    plan.push("Make the links ready", [ports.ready, wrap(loosen)].concat());
+    plan.push("Make the links ready", [wrap(shield.first), ports.ready, wrap(loosen)].concat());
     plan.push(
         &format!("Give {target} everything that {source} has; {source} keeps it"),
         wrap([addresses.add, neighbours.set].concat()),
     );
-    let detach = match case.want.to {
-        Owner::Bridge => {
-            let title = format!("Attach {}", case.want.uplink);
-            plan.push(&title, ports.attach);
-            Vec::new()
-        }
-        Owner::Uplink => ports.detach,
+    plan.push(
+        &format!("Write down how {target} will send; nothing looks there yet"),
+        wrap(shadow.fill),
+    );
+    let raise = (format!("Shield {uplink}"), wrap(shield.raise));
+    let lower = ("Take the shield down".to_owned(), wrap(shield.lower));
+    let flip = (format!("Send by {target}, all at once"), wrap(shadow.flip));
+    let main = (format!("Move the routes to {target}"), wrap(routes.steps));
+    let attach = (format!("Attach {uplink}"), ports.attach);
+    let free = (format!("Free {uplink}"), ports.detach);
+    let way = match case.want.to {
+        Owner::Bridge => vec![raise, attach, flip, lower, main],
+        // what leaves by the bridge has no wire any more once the uplink is free
+        Owner::Uplink => vec![flip, main, raise, free, lower],
     };
-    plan.push(&format!("Send by {target}, all at once"), wrap(shadow.on));
-    plan.push(&format!("Move the routes to {target}"), wrap(routes.steps));
-    plan.push(&format!("Free {}", case.want.uplink), detach);
+    for (title, steps) in way {
+        plan.push(&title, steps);
+    }
     plan.push(
         &format!("Take from {source} what {target} has now"),
         wrap([addresses.delete, left, neighbours.delete].concat()),
     );
     plan.push(
         "Clean up",
-        [wrap([shadow.off, addresses.settle, restore].concat()), ports.last].concat(),
+        [wrap([shadow.off, addresses.settle, restore, shield.last].concat()), ports.last].concat(),
     );
     plan.notes.extend(addresses.notes.into_iter().chain(routes.notes).chain(shadow.notes));
-    plan.notes.extend(ports.notes);
+    plan.notes.extend(ports.notes.into_iter().chain(shield.notes));
     plan
 }
 

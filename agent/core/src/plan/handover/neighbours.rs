@@ -33,7 +33,8 @@ impl Neighbours {
         }
         let set = wanted
             .into_iter()
-            .filter(|neighbour| !now.neighbours.contains(neighbour))
+            // an entry that is there may be stale, and its probe be answered on the other link
+            .filter(|neighbour| !is_static(neighbour) || !now.neighbours.contains(neighbour))
             .map(Step::SetNeighbour)
             .collect();
         let delete = now

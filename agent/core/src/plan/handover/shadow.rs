@@ -17,7 +17,9 @@ const TO_TABLE: u8 = 1;
 
 #[derive(Default)]
 pub(super) struct Shadow {
-    pub(super) on: Vec<Step>,
+    /// While nothing looks into the table yet: takes as long as it likes.
+    pub(super) fill: Vec<Step>,
+    pub(super) flip: Vec<Step>,
     pub(super) off: Vec<Step>,
     pub(super) notes: Vec<String>,
 }
@@ -33,7 +35,7 @@ impl Shadow {
     ) -> Self {
         let network = &case.now.network;
         let mut shadow = Self::default();
-        let (mut add, mut replaced) = (Vec::new(), Vec::new());
+        let (mut fill, mut flip) = (Contents::default(), Contents::default());
         let (mut rules_on, mut rules_off) = (Vec::new(), Vec::new());
         let mut rest = Vec::new();
         for (family, moving) in [4, 6].into_iter().zip(moving) {
@@ -61,16 +63,32 @@ impl Shadow {
             }
             let (have_keys, wanted_keys): (BTreeSet<Route>, BTreeSet<Route>) =
                 (have.iter().map(identity).collect(), wanted.iter().map(identity).collect());
-            add.extend(wanted.iter().filter(|r| !have_keys.contains(&identity(r))).cloned());
+            // a table that is looked into already changes when the way may change
+            let change = if rule.is_some() { &mut flip } else { &mut fill };
+            change.add.extend(wanted.iter().filter(|r| !have_keys.contains(&identity(r))).cloned());
             let stale = have.iter().filter(|r| !wanted_keys.contains(&identity(r))).cloned();
-            let into = if wanted.is_empty() { &mut rest } else { &mut replaced };
+            let into = if wanted.is_empty() { &mut rest } else { &mut change.replaced };
             into.extend(stale);
             rest.extend(wanted);
         }
-        add.sort_by_key(routes::by_need);
-        shadow.on = [routes::append(add), routes::delete(replaced), rules_on].concat();
+        shadow.fill = fill.steps();
+        shadow.flip = [flip.steps(), rules_on].concat();
         shadow.off = [rules_off, routes::delete(rest)].concat();
         shadow
+    }
+}
+
+/// Changes of the table.
+#[derive(Default)]
+struct Contents {
+    add: Vec<Route>,
+    replaced: Vec<Route>,
+}
+
+impl Contents {
+    fn steps(mut self) -> Vec<Step> {
+        self.add.sort_by_key(routes::by_need);
+        [routes::append(self.add), routes::delete(self.replaced)].concat()
     }
 }
 

@@ -41,6 +41,9 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
         Step::DeleteShadowRule { family, priority, table } => network.rules.retain(|rule| {
             (rule.family, rule.priority, rule.table) != (*family, *priority, Some(*table))
         }),
+        Step::RaiseShield { .. } => (network.shield.table, network.shield.links) = (true, true),
+        Step::LowerShield => network.shield.table = false,
+        Step::DeleteShieldLinks => network.shield.links = false,
     }
 }
 

@@ -1,5 +1,5 @@
 use super::shadow::SHADOW_TABLE;
-use crate::model::{Address, Neighbour, Route};
+use crate::model::{Address, Neighbour, Route, SHIELD_ENTRY, SHIELD_EXIT};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -64,6 +64,21 @@ pub enum Step {
         /// The shadow table.
         table: u32,
     },
+    /// Have IP packets to this node come in by a device beside the uplink, whatever becomes of
+    /// the uplink behind it. Where the kernel refuses, nothing of it is left and the step is
+    /// done all the same: a shield stands in nobody's way.
+    RaiseShield {
+        /// Where the packets arrive.
+        uplink: String,
+        /// The uplink's, which the device beside it gets.
+        mac: String,
+        /// The uplink's, bytes.
+        mtu: u32,
+    },
+    /// Have packets come in by the uplink, or by the bridge that it is a port of, again.
+    LowerShield,
+    /// Delete the devices of a shield that is lowered.
+    DeleteShieldLinks,
 }
 
 impl fmt::Display for Step {
@@ -79,7 +94,9 @@ impl fmt::Display for Step {
             Self::SetMtu { link, mtu } => {
                 write!(f, "set the MTU of {link} to {mtu}, the uplink's")
             }
-            Self::SetUp { link } => write!(f, "set {link} up and wait until it runs"),
+            Self::SetUp { link } => {
+                write!(f, "set {link} up and wait until it runs: what is down sends nothing")
+            }
             Self::AddAddress(address) if address.ip.is_ipv6() => write!(
                 f,
                 "add {address}, usable at once: no duplicate address detection, as the other link holds it too"
@@ -112,6 +129,17 @@ impl fmt::Display for Step {
                 f,
                 "delete the IPv{family} rule of priority {priority} for table {table}: main says the same now"
             ),
+            Self::RaiseShield { uplink, mac, mtu } => write!(
+                f,
+                "raise the shield: IP packets for this node that arrive on {uplink} come in by {SHIELD_EXIT} ({mac}, MTU {mtu}), so that none is lost while Open vSwitch takes or lets go of {uplink}; where the kernel refuses, go on without"
+            ),
+            Self::LowerShield => {
+                f.write_str("lower the shield: packets have their way without it now")
+            }
+            Self::DeleteShieldLinks => write!(
+                f,
+                "delete the shield's devices {SHIELD_ENTRY} and {SHIELD_EXIT}: no packet passes them any more"
+            ),
         }
     }
 }
@@ -135,5 +163,12 @@ fn write_routes(f: &mut fmt::Formatter<'_>, verb: &str, routes: &[Route]) -> fmt
     let names: Vec<String> = own.iter().take(NAMED).map(ToString::to_string).collect();
     let plural = if own.len() == 1 { "route" } else { "routes" };
     write!(f, "{} {plural}: {}", own.len(), names.join("; "))?;
-    if own.len() > NAMED { write!(f, "; and {} more", own.len() - NAMED) } else { Ok(()) }
+    if own.len() > NAMED {
+        write!(f, "; and {} more", own.len() - NAMED)?;
+    }
+    f.write_str(if verb == "add" {
+        ": what is reached by the other link, by this one"
+    } else {
+        ": nothing is to leave by these any more"
+    })
 }

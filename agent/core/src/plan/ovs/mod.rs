@@ -84,8 +84,12 @@ impl fmt::Display for Step {
                 f,
                 "make {port} a port of {bridge}: what arrives goes to {bridge}, what {port} sends still leaves"
             ),
-            Self::RemovePort { bridge, port } => write!(f, "take {port} out of {bridge}"),
-            Self::DeleteBridge { bridge } => write!(f, "delete the bridge {bridge}"),
+            Self::RemovePort { bridge, port } => {
+                write!(f, "take {port} out of {bridge}: what arrives on {port} is its own again")
+            }
+            Self::DeleteBridge { bridge } => {
+                write!(f, "delete the bridge {bridge}: nothing is to remain of it")
+            }
             Self::StopDaemons => f.write_str("stop the host's Open vSwitch"),
             Self::StartDaemons => f.write_str("start the host's Open vSwitch"),
             Self::DeleteDatapath { datapath } => {

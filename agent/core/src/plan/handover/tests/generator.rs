@@ -201,6 +201,7 @@ pub(super) fn node(random: &mut Random) -> Observed {
         add(&mut observed, address);
     }
     add_routes(&mut observed, random);
+    observed.network.shield.refused = (random.below(4) == 0).then(|| "no nf_tables".into());
     for (at, permanent) in [("10.77.0.1", false), ("fe80::1", false), ("10.77.0.66", true)] {
         if random.yes() {
             observed.network.neighbours.push(Neighbour {

@@ -1,5 +1,6 @@
 //! What a kernel and a network would not stand: checked before each simulated step.
 
+use super::super::addresses::left_out;
 use super::super::routes::{MAIN, canonical, identity, links_of};
 use super::super::{OWN_PROTOCOL, SHADOW_TABLE, Step};
 use super::generator::{BRIDGE, NIC};
@@ -11,7 +12,11 @@ pub(super) fn check(observed: &Observed, step: &plan::Step) {
     let network = &observed.network;
     match step {
         plan::Step::Handover(step) => check_handover(network, step),
+        plan::Step::Ovs(ovs::Step::AddPort { .. }) => shielded(observed, NIC),
         plan::Step::Ovs(ovs::Step::RemovePort { .. } | ovs::Step::RemoveVport { .. }) => {
+            if matches!(step, plan::Step::Ovs(ovs::Step::RemovePort { .. })) {
+                shielded(observed, BRIDGE);
+            }
             for route in egress(network) {
                 let by_bridge = links_of(&route).any(|link| link == BRIDGE);
                 assert!(!by_bridge || own(network, BRIDGE), "wire taken from under {route}");
@@ -21,6 +26,15 @@ pub(super) fn check(observed: &Observed, step: &plan::Step) {
             assert!(!own(network, BRIDGE), "{BRIDGE} still owns addresses");
         }
         plan::Step::Ovs(_) | plan::Step::Modules(_) | plan::Step::Cni(_) | plan::Step::File(_) => {}
+    }
+}
+
+/// What arrives while a living vswitchd takes or lets go of the uplink would be lost.
+fn shielded(observed: &Observed, owner: &str) {
+    let network = &observed.network;
+    let addressed = network.addresses.iter().any(|a| a.link == owner && left_out(a).is_none());
+    if addressed && observed.ovs.vswitchd && network.shield.refused.is_none() {
+        assert!(network.shield.table && network.shield.links, "no shield");
     }
 }
 
@@ -74,6 +88,15 @@ fn check_handover(network: &Network, step: &Step) {
         Step::SettleAddress(address) => {
             let there = |a: &Address| a.link == address.link && a.ip == address.ip;
             assert!(network.addresses.iter().any(there), "{address} is not there");
+        }
+        Step::RaiseShield { uplink, .. } => {
+            assert!(network.link(uplink).is_some_and(|link| link.up), "{uplink}: not up");
+            assert!(network.shield.refused.is_none(), "the kernel can carry no shield");
+        }
+        Step::LowerShield => assert!(network.shield.table, "no shield is up"),
+        Step::DeleteShieldLinks => {
+            assert!(!network.shield.table, "the shield sends packets to what is deleted");
+            assert!(network.shield.links, "there are no devices of a shield");
         }
         Step::SetNeighbour(_) | Step::DeleteNeighbour(_) => {}
     }

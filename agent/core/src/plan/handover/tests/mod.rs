@@ -2,6 +2,7 @@ mod generator;
 mod kernel;
 mod properties;
 mod refusals;
+mod shield;
 mod way;
 
 use super::{Owner, Want, plan_handover};

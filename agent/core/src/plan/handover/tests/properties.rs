@@ -55,6 +55,7 @@ fn what_was_applied_needs_nothing_more() {
         let moved = after(&start, &planned(&to_bridge(), &start, None));
         let again = planned(&to_bridge(), &moved, None);
         assert!(again.is_empty(), "seed {seed}: {again}");
+        assert_eq!(moved.network.shield, start.network.shield, "seed {seed}");
         let back = after(&moved, &planned(&to_uplink(), &moved, None));
         let again = planned(&to_uplink(), &back, None);
         assert!(again.is_empty(), "seed {seed}: {again}");

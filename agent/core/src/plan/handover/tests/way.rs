@@ -46,10 +46,12 @@ fn to_the_bridge_make_before_break() {
             "add 10.77.0.3/24 on br-int",
             "add fd00:77::2/64 on br-int",
             "add fd00:77::3/64 on br-int",
-            "make eth1 a port of br-int",
             "routes of the shadow table",
+            "raise the shield: IP packets for this node that arrive on eth1 come in by pointsman-s1",
+            "make eth1 a port of br-int",
             "add an IPv4 rule",
             "add an IPv6 rule",
+            "lower the shield",
             "add 2 routes: 0.0.0.0/0 via 10.77.0.1 dev br-int",
             "delete 2 routes: 0.0.0.0/0 via 10.77.0.1 dev eth1",
             "delete fd00:77::3/64 on eth1",
@@ -58,6 +60,7 @@ fn to_the_bridge_make_before_break() {
             "delete 10.77.0.2/24 on eth1",
             "delete the IPv4 rule",
             "rp_filter of eth1 back to 0",
+            "delete the shield's devices",
         ],
     );
 }
@@ -70,9 +73,12 @@ fn to_the_uplink_send_first_then_let_go() {
         &plan,
         &[
             "add 10.77.0.2/24 on eth1",
+            "routes of the shadow table",
             "add an IPv4 rule",
             "delete 2 routes: 0.0.0.0/0 via 10.77.0.1 dev br-int",
+            "raise the shield",
             "take eth1 out of br-int",
+            "lower the shield",
             "delete 10.77.0.3/24 on br-int",
             "delete the IPv4 rule",
             "delete the bridge br-int",
@@ -162,7 +168,8 @@ fn what_an_interrupted_flip_left_is_cleaned_up() {
     }
     let rest = planned(&to_bridge(), &left, Some(&checkpoint(&start)));
     in_order(&rest, &["delete the IPv4 rule", "delete the IPv6 rule", "shadow table"]);
-    assert_eq!(rest.steps().count(), 3 + 2 + 2, "{rest}"); // two flags, two rp_filters
+    // two flags, two rp_filters, the shield's devices
+    assert_eq!(rest.steps().count(), 3 + 2 + 2 + 1, "{rest}");
     assert_eq!(after(&left, &rest), end);
 }
 

@@ -10,6 +10,7 @@ mod file;
 mod host;
 mod modules;
 mod network;
+mod nexthop;
 mod observed;
 mod ovs;
 
@@ -19,5 +20,6 @@ pub use file::*;
 pub use host::*;
 pub use modules::*;
 pub use network::*;
+pub use nexthop::*;
 pub use observed::*;
 pub use ovs::*;

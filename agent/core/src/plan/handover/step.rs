@@ -1,5 +1,5 @@
 use super::shadow::SHADOW_TABLE;
-use crate::model::{Address, Neighbour, Route};
+use crate::model::{Address, Neighbour, Nexthop, Route, Rule};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -13,6 +13,15 @@ pub enum Step {
         link: String,
         /// 0 off, 1 strict, 2 loose.
         value: u8,
+    },
+    /// Another sysctl of a link.
+    SetSysctl {
+        /// Which.
+        link: String,
+        /// `ipv4/arp_ignore` is `net.ipv4.conf.LINK.arp_ignore`.
+        key: String,
+        /// The new value.
+        value: i64,
     },
     /// Bytes.
     SetMtu {
@@ -40,6 +49,27 @@ pub enum Step {
     AddRoutes {
         /// In order: what a gateway is reached by comes before the gateway.
         routes: Vec<Route>,
+    },
+    /// Put IPv4 routes before those of the same destination, type of service and metric, in one
+    /// batch; each must be taken. Never replaces.
+    PrependRoutes {
+        /// In the order in which they are to stand.
+        routes: Vec<Route>,
+    },
+    /// Make nexthop objects, or change those of the same numbers, and with them all their routes.
+    SetNexthops {
+        /// In order: a group comes behind its members.
+        nexthops: Vec<Nexthop>,
+    },
+    /// Add rules behind the others of their priorities.
+    AddRules {
+        /// In order.
+        rules: Vec<Rule>,
+    },
+    /// Delete exactly these rules; of equal ones the first.
+    DeleteRules {
+        /// In order.
+        rules: Vec<Rule>,
     },
     /// Delete exactly these routes, link and gateway included.
     DeleteRoutes {
@@ -76,6 +106,9 @@ impl fmt::Display for Step {
             Self::SetRpFilter { link, value } => {
                 write!(f, "set rp_filter of {link} back to {value}")
             }
+            Self::SetSysctl { link, key, value } => {
+                write!(f, "set {key} of {link} to {value}: {}", why(key))
+            }
             Self::SetMtu { link, mtu } => {
                 write!(f, "set the MTU of {link} to {mtu}, the uplink's")
             }
@@ -104,6 +137,15 @@ impl fmt::Display for Step {
             }
             Self::AddRoutes { routes } => write_routes(f, "add", routes),
             Self::DeleteRoutes { routes } => write_routes(f, "delete", routes),
+            Self::PrependRoutes { routes } => {
+                write_routes(f, "put before those of other links", routes)
+            }
+            Self::SetNexthops { nexthops } => {
+                write_list(f, "set", "nexthop", nexthops)?;
+                f.write_str(": every route by them moves in the same moment")
+            }
+            Self::AddRules { rules } => write_list(f, "add", "rule", rules),
+            Self::DeleteRules { rules } => write_list(f, "delete", "rule", rules),
             Self::AddShadowRule { family, priority, table } => write!(
                 f,
                 "add an IPv{family} rule of priority {priority} that looks into table {table} before main: every route flips at once"
@@ -114,6 +156,24 @@ impl fmt::Display for Step {
             ),
         }
     }
+}
+
+fn why(key: &str) -> &'static str {
+    super::SYSCTLS.iter().find(|sysctl| sysctl.key == key).map_or("as it was", |found| found.why)
+}
+
+/// A few by name, many by number.
+fn write_list<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    verb: &str,
+    noun: &str,
+    all: &[T],
+) -> fmt::Result {
+    const NAMED: usize = 6;
+    let names: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
+    let plural = if all.len() == 1 { "" } else { "s" };
+    write!(f, "{verb} {} {noun}{plural}: {}", all.len(), names.join("; "))?;
+    if all.len() > NAMED { write!(f, "; and {} more", all.len() - NAMED) } else { Ok(()) }
 }
 
 /// A few routes by name, many by number.

@@ -143,7 +143,7 @@ fn a_batch_that_fails_names_the_route() {
     let text = chain(&error);
     for words in [
         "11.2.101.0/24 via 203.0.113.7",
-        "1 of 200",
+        "1 of 200 in this batch",
         "Nexthop has invalid gateway",
         "Network is unreachable",
     ] {
@@ -245,6 +245,8 @@ fn links_neighbours_and_sysctls_are_set() {
             mac: Some("02:00:00:00:77:aa".into()),
             permanent,
             proxy: false,
+            flags: 0,
+            protocol: 0,
         };
         apply(Step::SetNeighbour(neighbour.clone())).unwrap();
         let state = if permanent { "PERMANENT" } else { "REACHABLE" };

@@ -117,8 +117,13 @@ impl Goal {
         observed: &Observed,
         checkpoint: &Checkpoint,
     ) -> Result<Plan, Refusal> {
-        let goal = Self::Handover { to: Owner::Uplink, delete_bridge: false };
-        goal.plan(settings, observed, Some(checkpoint))
+        let want = handover::Want {
+            uplink: settings.node.uplink.clone(),
+            bridge: settings.node.bridge.clone(),
+            to: Owner::Uplink,
+            delete_bridge: false,
+        };
+        handover::plan_salvage(&want, observed, checkpoint)
     }
 }
 

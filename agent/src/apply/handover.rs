@@ -4,12 +4,15 @@
 //! second look shows the state exactly as the step wants it.
 
 use super::{Applied, Executor, shield};
-use crate::netlink::{self, Connection, Links, NetlinkError, Request, rule::Lookup};
+use crate::netlink::route::Change;
+use crate::netlink::{self, Connection, Links, NetlinkError, Request};
 use crate::observe::network::rp_filter_path;
+use crate::observe::sysctl;
 use netlink_packet_route::AddressFamily;
 use pointsman_core::error::Reasoned;
-use pointsman_core::model::{Address, Route};
-use pointsman_core::plan::handover::{OWN_PROTOCOL, Step, canonical, identity, key};
+use pointsman_core::model::{Address, Route, Rule};
+use pointsman_core::plan::handover::{OWN_PROTOCOL, Step, canonical, exact, legs, place};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
@@ -56,7 +59,10 @@ impl Executor {
     #[expect(clippy::unused_self, reason = "one shape for every noun")]
     pub(super) fn apply_handover(&self, step: &Step) -> Applied {
         match step {
-            Step::SetRpFilter { link, value } => return set_rp_filter(link, *value),
+            Step::SetRpFilter { link, value } => {
+                return write(rp_filter_path(link), i64::from(*value));
+            }
+            Step::SetSysctl { link, key, value } => return write(sysctl::path(link, key), *value),
             Step::RaiseShield { uplink, mac, mtu } => return shield::raise(uplink, mac, *mtu),
             Step::LowerShield => return shield::lower(),
             Step::DeleteShieldLinks => return shield::delete_links(),
@@ -65,6 +71,7 @@ impl Executor {
         let mut host = Host::open().map_err(boxed)?;
         match step {
             Step::SetRpFilter { .. }
+            | Step::SetSysctl { .. }
             | Step::RaiseShield { .. }
             | Step::LowerShield
             | Step::DeleteShieldLinks => Ok(()),
@@ -87,28 +94,31 @@ impl Executor {
             }
             Step::AddRoutes { routes } => host.add_routes(routes),
             Step::DeleteRoutes { routes } => host.delete_routes(routes),
+            Step::PrependRoutes { routes } => host.prepend_routes(routes),
+            Step::SetNexthops { nexthops } => {
+                let requests: Result<Vec<Request>, NetlinkError> =
+                    nexthops.iter().map(|n| netlink::nexthop::set(&host.links, n)).collect();
+                requests.and_then(|requests| host.connection.batch(&requests))
+            }
+            Step::AddRules { rules } => host.add_rules(rules),
+            Step::DeleteRules { rules } => host.delete_rules(rules),
             Step::AddShadowRule { family, priority, table } => {
                 // the kernel calls a rule the same only when all of it is
                 let there = [nix::libc::EEXIST];
-                let lookup = lookup(*family, *priority, *table);
-                host.ask_unless(Ok(netlink::rule::add(lookup)), &there)
+                let rule = netlink::rule::lookup(*family, *priority, *table, OWN_PROTOCOL);
+                host.ask_unless(netlink::rule::add(&rule), &there)
             }
             Step::DeleteShadowRule { family, priority, table } => {
                 let gone = [nix::libc::ENOENT];
-                let lookup = lookup(*family, *priority, *table);
-                host.ask_unless(Ok(netlink::rule::delete(lookup)), &gone)
+                let rule = netlink::rule::lookup(*family, *priority, *table, OWN_PROTOCOL);
+                host.ask_unless(netlink::rule::delete(&rule), &gone)
             }
         }
         .map_err(boxed)
     }
 }
 
-fn lookup(family: u8, priority: u32, table: u32) -> Lookup {
-    Lookup { family, priority, table, protocol: OWN_PROTOCOL }
-}
-
-fn set_rp_filter(link: &str, value: u8) -> Applied {
-    let path = rp_filter_path(link);
+fn write(path: String, value: i64) -> Applied {
     // one write of a sysctl is taken whole or not at all
     let written = OpenOptions::new()
         .write(true)
@@ -177,48 +187,77 @@ impl Host {
     }
 
     fn add_routes(&mut self, routes: &[Route]) -> Result<(), NetlinkError> {
-        let routes: Vec<Route> = canonical(routes).collect();
-        match self.append(&routes) {
+        let routes: Vec<Cow<'_, Route>> = legs(routes).collect();
+        let routes: Vec<&Route> = routes.iter().map(AsRef::as_ref).collect();
+        self.put(&routes, Change::Append)
+    }
+
+    /// The last one first: each is put before those that are there.
+    fn prepend_routes(&mut self, routes: &[Route]) -> Result<(), NetlinkError> {
+        let routes: Vec<&Route> = routes.iter().rev().collect();
+        self.put(&routes, Change::Prepend)
+    }
+
+    fn put(&mut self, routes: &[&Route], change: Change) -> Result<(), NetlinkError> {
+        match self.change(routes, change) {
             Err(error) if error.errno() == Some(nix::libc::EEXIST) => {}
             other => return other,
         }
         // some were there: what is exactly so is done, the rest must be taken
-        let there = self.dump_routes(&routes)?;
-        let missing =
-            |route: &Route| there.get(&identity(route)).is_none_or(|r| key(r) != key(route));
-        let missing: Vec<Route> = routes.into_iter().filter(missing).collect();
-        self.append(&missing)
+        let there = self.dump_routes(routes)?;
+        let there: BTreeMap<_, _> = there.iter().map(|route| (place(route), route)).collect();
+        let missing = |route: &&Route| {
+            there.get(&place(route)).is_none_or(|found| exact(found) != exact(route))
+        };
+        let missing: Vec<&Route> = routes.iter().copied().filter(missing).collect();
+        self.change(&missing, change)
     }
 
-    fn append(&mut self, routes: &[Route]) -> Result<(), NetlinkError> {
-        let requests: Result<Vec<Request>, NetlinkError> =
-            routes.iter().map(|route| netlink::route::append(&self.links, route)).collect();
-        self.connection.batch(&requests?)
+    fn change(&mut self, routes: &[&Route], change: Change) -> Result<(), NetlinkError> {
+        let links = &self.links;
+        self.connection.batch_of(
+            routes,
+            |route, body| change.write(links, route, body),
+            |route| change.words(route),
+        )
     }
 
     /// The kernel takes a request without metric for any metric, so only what is there is named.
     fn delete_routes(&mut self, routes: &[Route]) -> Result<(), NetlinkError> {
-        let there = self.dump_routes(routes)?;
-        let requests: Result<Vec<Request>, NetlinkError> = canonical(routes)
-            .collect::<Vec<Route>>()
-            .iter()
-            .filter_map(|route| there.get(&identity(route)))
-            .map(|found| netlink::route::delete(&self.links, found))
-            .collect();
-        self.connection.batch(&requests?)
+        let routes: Vec<Cow<'_, Route>> = legs(routes).collect();
+        let routes: Vec<&Route> = routes.iter().map(AsRef::as_ref).collect();
+        let there = self.dump_routes(&routes)?;
+        let there: BTreeMap<_, _> = there.iter().map(|route| (place(route), route)).collect();
+        let found: Vec<&Route> =
+            routes.iter().filter_map(|route| there.get(&place(route)).copied()).collect();
+        self.change(&found, Change::Delete)
     }
 
     /// What is there of the families of these routes, leg by leg.
-    fn dump_routes(&mut self, like: &[Route]) -> Result<BTreeMap<Route, Route>, NetlinkError> {
-        let mut found = BTreeMap::new();
+    fn dump_routes(&mut self, like: &[&Route]) -> Result<Vec<Route>, NetlinkError> {
+        let mut found = Vec::new();
         for v4 in [true, false] {
             if like.iter().any(|route| route.destination.is_ipv4() == v4) {
                 let family = family(v4);
                 let routes = netlink::route::dump(&mut self.connection, &self.links, family)?;
-                found.extend(canonical(&routes).map(|route| (identity(&route), route)));
+                found.extend(canonical(&routes));
             }
         }
         Ok(found)
+    }
+
+    /// Each once more than it is there: a rule may stand twice while others change places.
+    fn add_rules(&mut self, rules: &[Rule]) -> Result<(), NetlinkError> {
+        let requests: Result<Vec<Request>, NetlinkError> =
+            rules.iter().map(netlink::rule::again).collect();
+        self.connection.batch(&requests?)
+    }
+
+    fn delete_rules(&mut self, rules: &[Rule]) -> Result<(), NetlinkError> {
+        for rule in rules {
+            self.ask_unless(netlink::rule::delete(rule), &[nix::libc::ENOENT])?;
+        }
+        Ok(())
     }
 }
 

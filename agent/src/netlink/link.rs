@@ -69,16 +69,17 @@ impl Links {
             .ok_or_else(|| Malformed(format!("names link {index}, which the list of links lacks")))
     }
 
+    /// A link's number, where there is such a link.
+    pub(super) fn number(&self, name: &str) -> Option<u32> {
+        self.0.iter().find(|entry| entry.link.name == name).map(|entry| entry.link.index)
+    }
+
     /// A link's number.
     pub fn index(&self, name: &str, operation: &str) -> Result<u32, NetlinkError> {
-        self.0
-            .iter()
-            .find(|entry| entry.link.name == name)
-            .map(|entry| entry.link.index)
-            .ok_or_else(|| NetlinkError::NoSuchLink {
-                operation: operation.into(),
-                link: name.into(),
-            })
+        self.number(name).ok_or_else(|| NetlinkError::NoSuchLink {
+            operation: operation.into(),
+            link: name.into(),
+        })
     }
 
     /// A link by name.

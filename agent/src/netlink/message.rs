@@ -27,17 +27,33 @@ pub(super) struct Message<'a> {
 }
 
 pub(super) fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
-    let length = HEADER + body.len();
-    let mut bytes = Vec::with_capacity(align(length));
-    // a message of 4 GiB would not have been built
-    bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(flags.to_ne_bytes());
-    bytes.extend(sequence.to_ne_bytes());
-    bytes.extend(0u32.to_ne_bytes());
-    bytes.extend(body);
-    bytes.resize(align(length), 0);
+    let mut bytes = Vec::with_capacity(align(HEADER + body.len()));
+    let at = start(&mut bytes);
+    bytes.extend_from_slice(body);
+    finish(&mut bytes, at, (kind, flags), sequence);
     bytes
+}
+
+/// Leaves room for a header at the end of a datagram, and says where it begins.
+pub(super) fn start(datagram: &mut Vec<u8>) -> usize {
+    let at = datagram.len();
+    datagram.resize(at + HEADER, 0);
+    at
+}
+
+/// Writes the header of the message that began at `at` and ends with the datagram.
+pub(super) fn finish(datagram: &mut Vec<u8>, at: usize, (kind, flags): (u16, u16), sequence: u32) {
+    // a message of 4 GiB would not have been built
+    let length = u32::try_from(datagram.len() - at).unwrap_or(u32::MAX);
+    let Some(header) = datagram.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<HEADER>())
+    else {
+        return;
+    };
+    let [l0, l1, l2, l3] = length.to_ne_bytes();
+    let ([k0, k1], [f0, f1]) = (kind.to_ne_bytes(), flags.to_ne_bytes());
+    let [s0, s1, s2, s3] = sequence.to_ne_bytes();
+    *header = [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, 0, 0, 0, 0];
+    datagram.resize(align(datagram.len()), 0);
 }
 
 /// Takes the next message off a datagram; a datagram that ends inside one is an error.

@@ -10,6 +10,7 @@ mod error;
 pub(crate) mod link;
 mod message;
 pub(crate) mod neighbour;
+pub(crate) mod nexthop;
 pub mod nftables;
 pub(crate) mod route;
 pub(crate) mod rule;

@@ -14,12 +14,15 @@ const NLM_F_CREATE: u16 = 0x400;
 
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_PROTOCOL: u16 = 12;
 
 const NUD_REACHABLE: u16 = 0x02;
 const NUD_PERMANENT: u16 = 0x80;
 /// Reachable, stale, delay, probe: there is a link layer address, and it is used.
 const USABLE: u16 = 0x02 | 0x04 | 0x08 | 0x10 | NUD_PERMANENT;
 const NTF_PROXY: u8 = 0x08;
+/// `NTF_EXT_LEARNED` and `NTF_ROUTER`: what is set from outside. The others are requests and state.
+const SET_BY_HAND: u8 = 0x10 | 0x80;
 const HEADER: usize = 12;
 
 /// Usable and permanent entries and proxies of one family.
@@ -50,11 +53,12 @@ fn decode(body: &[u8], links: &Links, family: AddressFamily) -> Decoded<Option<N
     }
     let state = u16::from(header.state);
     let proxy = header.flags.bits() & NTF_PROXY != 0;
-    let (mut ip, mut mac) = (None, None);
+    let (mut ip, mut mac, mut protocol) = (None, None, 0);
     for attribute in attribute::parse(body.get(HEADER..).unwrap_or_default())? {
         match attribute.kind() {
             NDA_DST => ip = Some(attribute.ip()?),
             NDA_LLADDR => mac = Some(attribute::mac_text(attribute.value)),
+            NDA_PROTOCOL => protocol = attribute.u8()?,
             _ => {}
         }
     }
@@ -64,7 +68,8 @@ fn decode(body: &[u8], links: &Links, family: AddressFamily) -> Decoded<Option<N
         return Ok(None);
     }
     let permanent = state & NUD_PERMANENT != 0;
-    Ok(Some(Neighbour { link: links.known(header.ifindex)?, ip, mac, permanent, proxy }))
+    let (link, flags) = (links.known(header.ifindex)?, header.flags.bits() & SET_BY_HAND);
+    Ok(Some(Neighbour { link, ip, mac, permanent, proxy, flags, protocol }))
 }
 
 /// `ip neighbour replace`: reachable, or permanent, or a proxy.
@@ -91,7 +96,9 @@ fn encode(links: &Links, neighbour: &Neighbour, operation: &str) -> Result<Vec<u
         family: family(neighbour.ip),
         ifindex: links.index(&neighbour.link, operation)?,
         state: state.into(),
-        flags: NeighbourFlags::from_bits_retain(if neighbour.proxy { NTF_PROXY } else { 0 }),
+        flags: NeighbourFlags::from_bits_retain(
+            neighbour.flags | if neighbour.proxy { NTF_PROXY } else { 0 },
+        ),
         ..NeighbourHeader::default()
     };
     let mut body = vec![0; HEADER];
@@ -103,6 +110,9 @@ fn encode(links: &Links, neighbour: &Neighbour, operation: &str) -> Result<Vec<u
             detail: format!("{mac} is no link layer address"),
         })?;
         attribute::push(&mut body, NDA_LLADDR, &bytes);
+    }
+    if neighbour.protocol != 0 {
+        attribute::push(&mut body, NDA_PROTOCOL, &[neighbour.protocol]);
     }
     Ok(body)
 }

@@ -1,6 +1,6 @@
 use super::address::family;
 use super::attribute::{self, Decoded, Malformed, Raw};
-use super::{Connection, Links, NetlinkError, Request};
+use super::{Connection, Links, NetlinkError};
 use netlink_packet_core::Emitable;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteFlags, RouteHeader};
@@ -21,8 +21,13 @@ const RTA_PREFSRC: u16 = 7;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_CACHEINFO: u16 = 12;
 const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
 const RTA_PREF: u16 = 20;
+const RTA_ENCAP_TYPE: u16 = 21;
+const RTA_ENCAP: u16 = 22;
 const RTA_EXPIRES: u16 = 23;
+
+const OF_THE_OBJECT: [u16; 3] = [RTA_VIA, RTA_ENCAP_TYPE, RTA_ENCAP];
 
 const RT_TABLE_LOCAL: u32 = 255;
 const RTN_MULTICAST: u8 = 5;
@@ -35,7 +40,8 @@ const SET_BY_HAND: u32 = 2 | 4;
 const TICKS: u32 = 100;
 const HEADER: usize = 12;
 
-/// Every route of one family but those of the table `local`, in the kernel's order.
+/// Every route of one family but those of the table `local` that the kernel made, in the
+/// kernel's order.
 pub(crate) fn dump(
     connection: &mut Connection,
     links: &Links,
@@ -89,9 +95,21 @@ fn decode(body: &[u8], links: &Links, family: AddressFamily) -> Decoded<Option<R
             _ => route.attributes.push(attribute.verbatim()),
         }
     }
-    let kernels_multicast = route.kind == RTN_MULTICAST && route.protocol == RTPROT_KERNEL;
-    let left_out = route.table == RT_TABLE_LOCAL || kernels_multicast;
+    if route.object().is_some() {
+        by_object(&mut route);
+    }
+    let of_an_address = route.table == RT_TABLE_LOCAL || route.kind == RTN_MULTICAST;
+    let left_out = of_an_address && route.protocol == RTPROT_KERNEL;
     Ok((!left_out).then_some(route))
+}
+
+/// What a nexthop object says is told with the route too (`net.ipv4.nexthop_compat_mode`), and
+/// refused beside the object's number. A blackhole object shows as the route's type.
+fn by_object(route: &mut Route) {
+    const RTN_UNICAST: u8 = 1;
+    (route.gateway, route.link, route.hops, route.flags) = (None, None, Vec::new(), 0);
+    route.kind = RTN_UNICAST;
+    route.attributes.retain(|attribute| !OF_THE_OBJECT.contains(&attribute.number()));
 }
 
 /// How long a route still lives is told as `rta_expires`, in ticks, and set as `RTA_EXPIRES`, in seconds.
@@ -129,23 +147,68 @@ fn decode_hops(mut bytes: &[u8], links: &Links) -> Decoded<Vec<Hop>> {
     Ok(hops)
 }
 
-/// `ip route append`; for IPv6, where the order is no matter, `ip route add`.
-pub(crate) fn append(links: &Links, route: &Route) -> Result<Request, NetlinkError> {
-    let operation = format!("add the route {route}");
-    let flags =
-        if route.destination.is_ipv4() { NLM_F_CREATE | NLM_F_APPEND } else { NLM_F_CREATE };
-    let body = encode(links, route, &operation)?;
-    Ok(Request { operation, kind: RTM_NEWROUTE, flags, body })
+/// What is to become of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// `ip route append`; for IPv6, where the order is no matter, `ip route add`.
+    Append,
+    /// `ip route prepend`: before the others of its destination, type of service and metric.
+    Prepend,
+    /// `ip route del`, with all that tells this route from another.
+    Delete,
 }
 
-/// `ip route del`, with all that tells this route from another.
-pub(crate) fn delete(links: &Links, route: &Route) -> Result<Request, NetlinkError> {
-    let operation = format!("delete the route {route}");
-    let body = encode(links, route, &operation)?;
-    Ok(Request { operation, kind: RTM_DELROUTE, flags: 0, body })
+impl Change {
+    /// The operation in words.
+    pub(crate) fn words(self, route: &Route) -> String {
+        match self {
+            Self::Append => format!("add the route {route}"),
+            Self::Prepend => format!("put the route {route} before others"),
+            Self::Delete => format!("delete the route {route}"),
+        }
+    }
+
+    /// Appends the message's body, and tells its type and flags.
+    pub(crate) fn write(
+        self,
+        links: &Links,
+        route: &Route,
+        body: &mut Vec<u8>,
+    ) -> Result<(u16, u16), NetlinkError> {
+        encode(body, links, route).map_err(|missing| match missing {
+            Missing::Link(link) => NetlinkError::NoSuchLink { operation: self.words(route), link },
+            Missing::Form(Malformed(detail)) => {
+                NetlinkError::Invalid { operation: self.words(route), detail }
+            }
+        })?;
+        Ok(match self {
+            Self::Append if route.destination.is_ipv4() => {
+                (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND)
+            }
+            Self::Append | Self::Prepend => (RTM_NEWROUTE, NLM_F_CREATE),
+            Self::Delete => (RTM_DELROUTE, 0),
+        })
+    }
 }
 
-fn encode(links: &Links, route: &Route, operation: &str) -> Result<Vec<u8>, NetlinkError> {
+/// Why a route has no netlink form.
+enum Missing {
+    Link(String),
+    Form(Malformed),
+}
+
+impl From<Malformed> for Missing {
+    fn from(malformed: Malformed) -> Self {
+        Self::Form(malformed)
+    }
+}
+
+fn number(links: &Links, link: &str) -> Result<[u8; 4], Missing> {
+    let number = links.number(link).ok_or_else(|| Missing::Link(link.to_owned()))?;
+    Ok(number.to_ne_bytes())
+}
+
+fn encode(body: &mut Vec<u8>, links: &Links, route: &Route) -> Result<(), Missing> {
     let header = RouteHeader {
         address_family: family(route.destination),
         destination_prefix_length: route.prefix_len,
@@ -158,41 +221,39 @@ fn encode(links: &Links, route: &Route, operation: &str) -> Result<Vec<u8>, Netl
         kind: route.kind.into(),
         flags: RouteFlags::from_bits_retain(route.flags),
     };
-    let mut body = vec![0; HEADER];
-    header.emit(&mut body);
-    attribute::push(&mut body, RTA_TABLE, &route.table.to_ne_bytes());
+    let mut bytes = [0; HEADER];
+    header.emit(&mut bytes);
+    body.extend_from_slice(&bytes);
+    attribute::push(body, RTA_TABLE, &route.table.to_ne_bytes());
     if route.prefix_len > 0 {
-        attribute::push_ip(&mut body, RTA_DST, route.destination);
+        attribute::push_ip(body, RTA_DST, route.destination);
     }
     if let Some(link) = &route.link {
-        let index = links.index(link, operation)?;
-        attribute::push(&mut body, RTA_OIF, &index.to_ne_bytes());
+        attribute::push(body, RTA_OIF, &number(links, link)?);
     }
     if let Some(gateway) = route.gateway {
-        attribute::push_ip(&mut body, RTA_GATEWAY, gateway);
+        attribute::push_ip(body, RTA_GATEWAY, gateway);
     }
     if let Some(metric) = route.metric {
-        attribute::push(&mut body, RTA_PRIORITY, &metric.to_ne_bytes());
+        attribute::push(body, RTA_PRIORITY, &metric.to_ne_bytes());
     }
     if let Some(prefsrc) = route.prefsrc {
-        attribute::push_ip(&mut body, RTA_PREFSRC, prefsrc);
+        attribute::push_ip(body, RTA_PREFSRC, prefsrc);
     }
-    let invalid = |Malformed(detail)| NetlinkError::Invalid { operation: operation.into(), detail };
     if !route.hops.is_empty() {
         let mut hops = Vec::new();
         for hop in &route.hops {
-            let index = links.index(&hop.link, operation)?;
-            encode_hop(&mut hops, hop, index).map_err(invalid)?;
+            encode_hop(&mut hops, hop, number(links, &hop.link)?)?;
         }
-        attribute::push(&mut body, RTA_MULTIPATH, &hops);
+        attribute::push(body, RTA_MULTIPATH, &hops);
     }
     for attribute in &route.attributes {
-        attribute::push_verbatim(&mut body, attribute).map_err(invalid)?;
+        attribute::push_verbatim(body, attribute)?;
     }
-    Ok(body)
+    Ok(())
 }
 
-fn encode_hop(hops: &mut Vec<u8>, hop: &Hop, index: u32) -> Decoded<()> {
+fn encode_hop(hops: &mut Vec<u8>, hop: &Hop, index: [u8; 4]) -> Decoded<()> {
     let mut attributes = Vec::new();
     if let Some(gateway) = hop.gateway {
         attribute::push_ip(&mut attributes, RTA_GATEWAY, gateway);
@@ -205,7 +266,7 @@ fn encode_hop(hops: &mut Vec<u8>, hop: &Hop, index: u32) -> Decoded<()> {
         .ok_or_else(|| Malformed("a hop with too many attributes".into()))?;
     hops.extend(length.to_ne_bytes());
     hops.extend([hop.flags, hop.hops]);
-    hops.extend(index.to_ne_bytes());
+    hops.extend(index);
     hops.extend(attributes);
     Ok(())
 }

@@ -20,6 +20,8 @@ const FRA_PROTOCOL: u16 = 21;
 
 /// `FIB_RULE_INVERT`, `FIB_RULE_FIND_SADDR`: what a person sets. The others are state.
 const SET_BY_HAND: u32 = 0x0000_0002 | 0x0001_0000;
+/// `FR_ACT_TO_TBL`.
+const TO_TABLE: u8 = 1;
 const HEADER: usize = 12;
 
 /// Every rule of one family, by priority.
@@ -67,44 +69,73 @@ fn decode(body: &[u8], family: AddressFamily) -> Decoded<Option<Rule>> {
 }
 
 /// A rule without selectors that looks into a table.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Lookup {
-    /// 4 or 6.
-    pub(crate) family: u8,
-    /// Smaller is asked first; behind the others of the same priority.
-    pub(crate) priority: u32,
-    /// Which.
-    pub(crate) table: u32,
-    /// `FRA_PROTOCOL`.
-    pub(crate) protocol: u8,
+pub(crate) fn lookup(family: u8, priority: u32, table: u32, protocol: u8) -> Rule {
+    Rule {
+        family,
+        priority,
+        action: TO_TABLE,
+        flags: 0,
+        tos: 0,
+        source_len: 0,
+        destination_len: 0,
+        table: Some(table),
+        protocol,
+        iif: None,
+        oif: None,
+        attributes: Vec::new(),
+    }
 }
 
-/// `ip rule add`.
-pub(crate) fn add(lookup: Lookup) -> Request {
-    let operation = format!("add the IPv{} rule for table {}", lookup.family, lookup.table);
-    let flags = NLM_F_CREATE | NLM_F_EXCL;
-    Request { operation, kind: RTM_NEWRULE, flags, body: encode(lookup) }
+/// `ip rule add`, which takes no rule twice.
+pub(crate) fn add(rule: &Rule) -> Result<Request, NetlinkError> {
+    let request = again(rule)?;
+    Ok(Request { flags: request.flags | NLM_F_EXCL, ..request })
 }
 
-/// `ip rule del`.
-pub(crate) fn delete(lookup: Lookup) -> Request {
-    let operation = format!("delete the IPv{} rule for table {}", lookup.family, lookup.table);
-    Request { operation, kind: RTM_DELRULE, flags: 0, body: encode(lookup) }
+/// `ip rule add` that takes a rule a second time, behind the others of its priority.
+pub(crate) fn again(rule: &Rule) -> Result<Request, NetlinkError> {
+    let operation = format!("add the {rule}");
+    let body = encode(rule, &operation)?;
+    Ok(Request { operation, kind: RTM_NEWRULE, flags: NLM_F_CREATE, body })
 }
 
-fn encode(lookup: Lookup) -> Vec<u8> {
-    let family = if lookup.family == 4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+/// `ip rule del`: of equal ones the first.
+pub(crate) fn delete(rule: &Rule) -> Result<Request, NetlinkError> {
+    let operation = format!("delete the {rule}");
+    let body = encode(rule, &operation)?;
+    Ok(Request { operation, kind: RTM_DELRULE, flags: 0, body })
+}
+
+fn encode(rule: &Rule, operation: &str) -> Result<Vec<u8>, NetlinkError> {
+    let family = if rule.family == 4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let header = RuleHeader {
         family,
-        action: RuleAction::ToTable,
-        flags: RuleFlags::empty(),
-        table: u8::try_from(lookup.table).unwrap_or_default(),
-        ..RuleHeader::default()
+        src_len: rule.source_len,
+        dst_len: rule.destination_len,
+        tos: rule.tos,
+        action: RuleAction::from(rule.action),
+        flags: RuleFlags::from_bits_retain(rule.flags),
+        // a number that needs more bits is in FRA_TABLE only
+        table: rule.table.and_then(|table| u8::try_from(table).ok()).unwrap_or_default(),
     };
     let mut body = vec![0; HEADER];
     header.emit(&mut body);
-    attribute::push(&mut body, FRA_PRIORITY, &lookup.priority.to_ne_bytes());
-    attribute::push(&mut body, FRA_TABLE, &lookup.table.to_ne_bytes());
-    attribute::push(&mut body, FRA_PROTOCOL, &[lookup.protocol]);
-    body
+    attribute::push(&mut body, FRA_PRIORITY, &rule.priority.to_ne_bytes());
+    if let Some(table) = rule.table {
+        attribute::push(&mut body, FRA_TABLE, &table.to_ne_bytes());
+    }
+    if rule.protocol != 0 {
+        attribute::push(&mut body, FRA_PROTOCOL, &[rule.protocol]);
+    }
+    for (kind, link) in [(FRA_IIFNAME, &rule.iif), (FRA_OIFNAME, &rule.oif)] {
+        if let Some(link) = link {
+            attribute::push(&mut body, kind, format!("{link}\0").as_bytes());
+        }
+    }
+    for attribute in &rule.attributes {
+        attribute::push_verbatim(&mut body, attribute).map_err(|Malformed(detail)| {
+            NetlinkError::Invalid { operation: operation.into(), detail }
+        })?;
+    }
+    Ok(body)
 }

@@ -3,8 +3,8 @@
 use super::attribute::{Decoded, Malformed};
 use super::error::NetlinkError;
 use super::message::{
-    HEADER, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, done, message, next_message,
-    outcome, overrun, undecodable,
+    NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN, done, finish, message, next_message,
+    outcome, overrun, start, undecodable,
 };
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -23,12 +23,15 @@ const NLM_F_DUMP: u16 = 0x300;
 
 /// The kernel fills at most 32 KiB per datagram of a dump, and a request may ask for no more.
 const RECEIVE: usize = 128 << 10;
-/// Room for the answers to a whole batch: they are all queued before the send returns.
+/// Room for the refusals of a whole batch: they are all queued before the send returns.
 const QUEUE: usize = 4 << 20;
 /// Messages per datagram; 500 is where more gains nothing (measured on 6.18).
 const BATCH: usize = 500;
-/// Bytes per datagram, well below the smallest default send buffer.
-const BATCH_BYTES: usize = 96 << 10;
+/// Bytes per datagram, below what the socket may send.
+const BATCH_BYTES: usize = 512 << 10;
+/// `SO_SNDBUF`: the kernel refuses a datagram that is longer, and the default (208 KiB) is
+/// less than 500 routes of many hops.
+const SEND: usize = 1 << 20;
 const DUMP_TRIES: u32 = 10;
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -138,88 +141,97 @@ impl Connection {
 
     /// Has the kernel carry out one change and waits for its answer.
     pub fn execute(&mut self, request: &Request) -> Result<(), NetlinkError> {
-        match self.exchange(std::slice::from_ref(request))?.pop() {
-            Some((_, error)) => Err(error),
-            None => Ok(()),
+        match self.batch(std::slice::from_ref(request)) {
+            Err(NetlinkError::Batch { source, .. }) => Err(*source),
+            other => other,
         }
     }
 
-    /// Has the kernel carry out changes in order, many per datagram, each acknowledged.
-    ///
-    /// The kernel goes on behind a change that fails, to the end of the datagram; the
-    /// error names the first that failed, and no further datagram is sent.
+    /// [`Self::batch_of`] requests that are made already.
     pub fn batch(&mut self, requests: &[Request]) -> Result<(), NetlinkError> {
-        let mut rest = requests;
+        let write = |request: &Request, body: &mut Vec<u8>| {
+            body.extend_from_slice(&request.body);
+            Ok((request.kind, request.flags))
+        };
+        self.batch_of(requests, write, |request| request.operation.clone())
+    }
+
+    /// Has the kernel carry out changes in order, many per datagram.
+    ///
+    /// `write` appends a change's body and tells its type and flags; `operation` names it for
+    /// an error. Only the last of a datagram is acknowledged, as the kernel tells of what failed
+    /// anyway (`netlink_rcv_skb`), and all before that. It goes on behind a change that
+    /// fails, to the end of the datagram; the error names the first that failed, and no further
+    /// datagram is sent.
+    pub(crate) fn batch_of<T>(
+        &mut self,
+        changes: &[T],
+        write: impl Fn(&T, &mut Vec<u8>) -> Result<(u16, u16), NetlinkError>,
+        operation: impl Fn(&T) -> String,
+    ) -> Result<(), NetlinkError> {
+        let mut rest = changes;
+        let mut datagram = Vec::new();
         while !rest.is_empty() {
-            let mut bytes = 0;
-            let many = rest
-                .iter()
-                .take(BATCH)
-                .take_while(|request| {
-                    bytes += HEADER + request.body.len();
-                    bytes <= BATCH_BYTES
-                })
-                .count();
-            let (now, later) = rest.split_at_checked(many.max(1)).unwrap_or((rest, &[]));
-            let failures = self.exchange(now)?;
+            datagram.clear();
+            let base = self.start()?;
+            let (mut many, mut last) = (0, 0);
+            for (change, sequence) in rest.iter().zip(base..).take(BATCH) {
+                last = start(&mut datagram);
+                let (kind, flags) = write(change, &mut datagram)?;
+                finish(&mut datagram, last, (kind, flags | NLM_F_REQUEST), sequence);
+                self.sequence = sequence;
+                many += 1;
+                if datagram.len() > BATCH_BYTES {
+                    break;
+                }
+            }
+            acknowledge(&mut datagram, last);
+            let (now, later) = rest.split_at_checked(many).unwrap_or((rest, &[]));
+            let name = |at: usize| now.get(at).map_or_else(String::new, &operation);
+            let exchanged = self.exchange(&datagram, base, now.len(), &name);
+            self.spoilt |= exchanged.is_err();
+            let failures = exchanged?;
             let failed = failures.len();
             if let Some((position, source)) = failures.into_iter().next() {
-                let operation = now.get(position).map_or_else(String::new, |r| r.operation.clone());
                 let (of, source) = (now.len(), Box::new(source));
-                return Err(NetlinkError::Batch { operation, failed, of, source });
+                return Err(NetlinkError::Batch { operation: name(position), failed, of, source });
             }
             rest = later;
         }
         Ok(())
     }
 
-    /// One datagram; every message of it is answered. What failed, by position.
+    /// One datagram, and all answers up to that to its last message. What failed, by position.
     fn exchange(
         &mut self,
-        requests: &[Request],
+        datagram: &[u8],
+        base: u32,
+        many: usize,
+        name: &dyn Fn(usize) -> String,
     ) -> Result<Vec<(usize, NetlinkError)>, NetlinkError> {
-        let result = self.exchange_once(requests);
-        self.spoilt |= result.is_err();
-        result
-    }
-
-    fn exchange_once(
-        &mut self,
-        requests: &[Request],
-    ) -> Result<Vec<(usize, NetlinkError)>, NetlinkError> {
-        let Some(first) = requests.first() else { return Ok(Vec::new()) };
-        let base = self.start()?;
-        let mut datagram = Vec::new();
-        for (request, sequence) in requests.iter().zip(base..) {
-            let flags = request.flags | NLM_F_REQUEST | NLM_F_ACK;
-            datagram.extend(message(request.kind, flags, sequence, &request.body));
-            self.sequence = sequence;
-        }
-        self.send(&datagram)?;
-        let mut answered = 0;
+        let first = name(0);
+        self.send(datagram)?;
         let mut failures = Vec::new();
-        while answered < requests.len() {
-            self.receive(&first.operation)?;
+        loop {
+            self.receive(&first)?;
             let mut rest = self.buffer.get(..self.received).unwrap_or_default();
-            while let Some(message) = next_message(&mut rest, &first.operation)? {
+            while let Some(message) = next_message(&mut rest, &first)? {
                 match message.kind {
                     NLMSG_NOOP => continue,
-                    NLMSG_OVERRUN => return Err(overrun(&first.operation)),
+                    NLMSG_OVERRUN => return Err(overrun(&first)),
                     NLMSG_ERROR => {}
-                    _ => return Err(undecodable(&first.operation, &message, "is no answer")),
+                    _ => return Err(undecodable(&first, &message, "is no answer")),
                 }
                 let position = usize::try_from(message.sequence.wrapping_sub(base)).ok();
-                let Some((position, request)) =
-                    position.and_then(|at| Some((at, requests.get(at)?)))
-                else {
-                    return Err(undecodable(&first.operation, &message, "answers another request"));
+                let Some(position) = position.filter(|position| *position < many) else {
+                    return Err(undecodable(&first, &message, "answers another request"));
                 };
-                failures
-                    .extend(outcome(&message, &request.operation)?.map(|error| (position, error)));
-                answered += 1;
+                failures.extend(outcome(&message, &name(position))?.map(|error| (position, error)));
+                if position + 1 == many {
+                    return Ok(failures);
+                }
             }
         }
-        Ok(failures)
     }
 
     /// The next sequence number, on a socket with nothing left to read.
@@ -284,9 +296,20 @@ fn socket(protocol: isize) -> Result<Socket, NetlinkError> {
     socket.set_ext_ack(true).map_err(at("ask for explanations"))?;
     socket.set_cap_ack(true).map_err(at("ask for short answers"))?;
     socket.set_netlink_get_strict_chk(true).map_err(at("ask for strict checks"))?;
+    setsockopt(&socket.as_fd(), sockopt::SndBufForce, &SEND)
+        .map_err(|errno| at("enlarge the send buffer")(errno.into()))?;
     setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &QUEUE)
         .map_err(|errno| at("enlarge the receive queue")(errno.into()))?;
     Ok(socket)
+}
+
+/// Sets `NLM_F_ACK` in the message that begins at `at`.
+fn acknowledge(datagram: &mut [u8], at: usize) {
+    const FLAGS: usize = 6;
+    let flags = datagram.get_mut(at + FLAGS..).and_then(|rest| rest.first_chunk_mut::<2>());
+    if let Some(flags) = flags {
+        *flags = (u16::from_ne_bytes(*flags) | NLM_F_ACK).to_ne_bytes();
+    }
 }
 
 fn wait_readable(socket: &Socket, operation: &str) -> Result<(), NetlinkError> {

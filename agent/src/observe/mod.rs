@@ -7,6 +7,7 @@ pub mod network;
 pub mod ovs;
 mod payload;
 mod shield;
+pub mod sysctl;
 
 pub use cni::observe_cni;
 pub use host::observe_host;
@@ -67,6 +68,8 @@ pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, Obs
     };
     // after Open vSwitch, whose answer may take two seconds: the network is what moves
     observed.network = network::read().map_err(of("the network"))?;
+    sysctl::read(&mut observed.network, &[&settings.node.uplink, &settings.node.bridge])
+        .map_err(of("the network"))?;
     observe_payload(&mut observed, &executor.payload);
     observe_cni(&mut observed, &executor.root, &settings.paths, &executor.payload)
         .map_err(of("the CNI files"))?;

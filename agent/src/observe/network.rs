@@ -3,7 +3,8 @@
 use crate::netlink::{self, Connection, Links, NetlinkError};
 use netlink_packet_route::AddressFamily;
 use pointsman_core::error::Reasoned;
-use pointsman_core::model::{Address, Network};
+use pointsman_core::model::{Address, Neighbour, Network};
+use pointsman_core::plan::handover::exact;
 use std::fs;
 use std::io;
 use thiserror::Error;
@@ -89,10 +90,27 @@ fn read_on(connection: &mut Connection, links: &Links) -> Result<Network, Networ
     Ok(network)
 }
 
+/// Read until two readings agree. The kernel marks a dump that a change ran into, but not
+/// every one: it dumps addresses by their position in a list, and since it does so without a
+/// lock (6.9) it changes the list a moment before the number by which it marks. And no mark
+/// spans two dumps: routes of before a change would stand beside addresses of after it.
 fn dump(connection: &mut Connection, links: &Links) -> Result<Network, NetlinkError> {
-    let mut network = Network::default();
+    let mut last = dump_once(connection, links)?;
+    for _ in 0..TRIES {
+        let next = dump_once(connection, links)?;
+        if is_same(&last, &next) {
+            return Ok(next);
+        }
+        last = next;
+    }
+    Err(NetlinkError::Interrupted { operation: "read the network".into(), tries: TRIES })
+}
+
+fn dump_once(connection: &mut Connection, links: &Links) -> Result<Network, NetlinkError> {
+    let nexthops = netlink::nexthop::dump(connection, links)?;
+    let mut network = Network { nexthops, ..Network::default() };
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        network.addresses.extend(addresses(connection, links, family)?);
+        network.addresses.extend(netlink::address::dump(connection, links, family)?);
         network.routes.extend(netlink::route::dump(connection, links, family)?);
         network.rules.extend(netlink::rule::dump(connection, family)?);
         network.neighbours.extend(netlink::neighbour::dump(connection, links, family)?);
@@ -100,27 +118,17 @@ fn dump(connection: &mut Connection, links: &Links) -> Result<Network, NetlinkEr
     Ok(network)
 }
 
-/// Read until two readings agree: the kernel dumps addresses by their position in a list, and
-/// since it does so without a lock (6.9) it changes the list a moment before the number by
-/// which it marks an inconsistent dump, so that one in thousands comes out wrong unmarked.
-fn addresses(
-    connection: &mut Connection,
-    links: &Links,
-    family: AddressFamily,
-) -> Result<Vec<Address>, NetlinkError> {
-    let timeless = |all: &[Address]| -> Vec<Address> {
-        let zero = |a: &Address| Address { valid_lft: 0, preferred_lft: 0, ..a.clone() };
-        all.iter().map(zero).collect()
+/// Whether two readings differ in no more than the time left and what neighbours answered.
+fn is_same(a: &Network, b: &Network) -> bool {
+    let timeless = |a: &Address| Address { valid_lft: 0, preferred_lft: 0, ..a.clone() };
+    let fixed = |network: &Network| -> Vec<Neighbour> {
+        let all = network.neighbours.iter();
+        all.filter(|neighbour| neighbour.permanent || neighbour.proxy).cloned().collect()
     };
-    let mut last = netlink::address::dump(connection, links, family)?;
-    for _ in 0..TRIES {
-        let next = netlink::address::dump(connection, links, family)?;
-        if timeless(&next) == timeless(&last) {
-            return Ok(next);
-        }
-        last = next;
-    }
-    Err(NetlinkError::Interrupted { operation: "list addresses".into(), tries: TRIES })
+    a.addresses.iter().map(timeless).eq(b.addresses.iter().map(timeless))
+        && a.routes.iter().map(exact).eq(b.routes.iter().map(exact))
+        && (&a.rules, &a.nexthops) == (&b.rules, &b.nexthops)
+        && fixed(a) == fixed(b)
 }
 
 /// Where the kernel shows a link's `rp_filter` to a thread of its network namespace.

@@ -1,5 +1,6 @@
-use super::Shield;
+use super::{Nexthop, Shield};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -10,8 +11,12 @@ pub struct Network {
     pub links: Vec<Link>,
     /// In the kernel's dump order: IPv4 oldest first, IPv6 newest first.
     pub addresses: Vec<Address>,
-    /// Every table but `local`, both families, in dump order.
+    /// Every table, both families, in dump order; of the table `local` only what the kernel
+    /// did not make for an address.
     pub routes: Vec<Route>,
+    /// By number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nexthops: Vec<Nexthop>,
     /// Both families, by priority.
     pub rules: Vec<Rule>,
     /// Entries that are usable or permanent.
@@ -24,7 +29,13 @@ pub struct Network {
     /// What there is of an ingress shield, and whether there can be one.
     #[serde(default)]
     pub shield: Shield,
+    /// What a new link starts with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctl_defaults: Sysctls,
 }
+
+/// Values of `net.ipv4.conf.LINK` and `net.ipv6.conf.LINK`; a key is `ipv4/arp_ignore`.
+pub type Sysctls = BTreeMap<String, i64>;
 
 /// A network device.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +56,9 @@ pub struct Link {
     pub master: Option<String>,
     /// `net.ipv4.conf.LINK.rp_filter`.
     pub rp_filter: Option<u8>,
+    /// Of the uplink and the bridge, as far as a handover carries them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: Sysctls,
 }
 
 /// An address of a link, as the kernel would have to be told it again.
@@ -186,6 +200,12 @@ pub struct Neighbour {
     pub permanent: bool,
     /// `NTF_PROXY`.
     pub proxy: bool,
+    /// `NTF_*` beside that: 128 a router, 16 learnt by a program, which keeps it itself.
+    #[serde(default)]
+    pub flags: u8,
+    /// `NDA_PROTOCOL`, an `RTPROT_*`; 0 where the kernel tells none.
+    #[serde(default)]
+    pub protocol: u8,
 }
 
 /// `ip address` words.
@@ -222,6 +242,9 @@ impl fmt::Display for Route {
         if let Some(prefsrc) = self.prefsrc {
             write!(f, " src {prefsrc}")?;
         }
+        if let Some(id) = self.object() {
+            write!(f, " nhid {id}")?;
+        }
         for hop in &self.hops {
             f.write_str(" nexthop")?;
             if let Some(gateway) = hop.gateway {
@@ -230,6 +253,22 @@ impl fmt::Display for Route {
             write!(f, " dev {} weight {}", hop.link, u16::from(hop.hops) + 1)?;
         }
         if self.table == 254 { Ok(()) } else { write!(f, " table {}", self.table) }
+    }
+}
+
+/// `ip rule` words, as far as the model interprets them.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IPv{} rule of priority {}", self.family, self.priority)?;
+        for (word, link) in [("iif", &self.iif), ("oif", &self.oif)] {
+            if let Some(link) = link {
+                write!(f, " {word} {link}")?;
+            }
+        }
+        match self.table {
+            Some(table) => write!(f, " lookup {table}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -242,6 +281,30 @@ impl fmt::Display for Neighbour {
             Some(mac) => write!(f, " at {mac}"),
             None => Ok(()),
         }
+    }
+}
+
+/// `RTA_NH_ID`.
+const OBJECT: u16 = 30;
+
+impl Route {
+    /// The number of the nexthop object that it goes by; then it names no hop of its own.
+    pub fn object(&self) -> Option<u32> {
+        let id = self.attributes.iter().find(|attribute| attribute.number() == OBJECT)?;
+        id.u32()
+    }
+}
+
+impl Attribute {
+    /// Without the `NLA_F_*` bits.
+    pub fn number(&self) -> u16 {
+        self.kind & 0x3fff
+    }
+
+    /// The value of an attribute of four bytes, in this machine's order.
+    pub fn u32(&self) -> Option<u32> {
+        let value = u32::from_str_radix(&self.value, 16).ok()?;
+        (self.value.len() == 8).then(|| u32::from_ne_bytes(value.to_be_bytes()))
     }
 }
 

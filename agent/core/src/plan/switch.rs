@@ -23,6 +23,8 @@ struct Target {
     activate: Activate,
     /// Whether the daemons may be stopped and are to run at the end.
     daemons: Daemons,
+    /// The way back: what cannot be carried is left, not refused.
+    salvage: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,8 @@ enum Daemons {
 struct Draft<'a> {
     settings: &'a Settings,
     way_back: Option<&'a Checkpoint>,
+    /// The way back itself: what cannot be carried is left.
+    salvage: bool,
     now: Observed,
     plan: Plan,
 }
@@ -67,6 +71,7 @@ pub fn plan_switch(
             OvsRunner::Host => Daemons::Run,
             OvsRunner::None => Daemons::Foreign,
         },
+        salvage: false,
     };
     plan_target(settings, &target, observed, way_back)
 }
@@ -107,6 +112,7 @@ pub fn plan_back(
             OvsRunner::Host if before.ovs.vswitchd => Daemons::Run,
             OvsRunner::Host => Daemons::Rest,
         },
+        salvage: true,
     };
     plan_target(settings, &target, observed, Some(checkpoint))
 }
@@ -117,7 +123,7 @@ pub fn plan_addresses_back(
     observed: &Observed,
     checkpoint: &Checkpoint,
 ) -> Result<Plan, Refusal> {
-    let mut draft = Draft::new(settings, observed, Some(checkpoint));
+    let mut draft = Draft { salvage: true, ..Draft::new(settings, observed, Some(checkpoint)) };
     let delete_bridge = made_the_bridge(settings, observed, checkpoint);
     if let Some(owner) = owner(settings, &checkpoint.before) {
         draft.hand_over(owner, delete_bridge)?;
@@ -154,7 +160,7 @@ fn plan_target(
     observed: &Observed,
     way_back: Option<&Checkpoint>,
 ) -> Result<Plan, Refusal> {
-    let mut draft = Draft::new(settings, observed, way_back);
+    let mut draft = Draft { salvage: target.salvage, ..Draft::new(settings, observed, way_back) };
     let owner_at_end = target
         .owner
         .or_else(|| owner(settings, way_back.map_or(observed, |checkpoint| &checkpoint.before)));
@@ -184,7 +190,8 @@ fn plan_target(
 
 impl<'a> Draft<'a> {
     fn new(settings: &'a Settings, observed: &Observed, way_back: Option<&'a Checkpoint>) -> Self {
-        Self { settings, way_back, now: observed.clone(), plan: Plan::default() }
+        let (salvage, plan) = (false, Plan::default());
+        Self { settings, way_back, salvage, now: observed.clone(), plan }
     }
 
     fn append(&mut self, part: Plan) {
@@ -212,7 +219,10 @@ impl<'a> Draft<'a> {
             to,
             delete_bridge: delete_bridge && to == Owner::Uplink,
         };
-        let part = handover::plan_handover(&want, &self.now, self.way_back)?;
+        let part = match self.way_back.filter(|_| self.salvage) {
+            Some(way_back) => handover::plan_salvage(&want, &self.now, way_back)?,
+            None => handover::plan_handover(&want, &self.now, self.way_back)?,
+        };
         self.append(part);
         Ok(())
     }

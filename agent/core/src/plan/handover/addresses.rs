@@ -1,6 +1,7 @@
 //! Which addresses are carried, and in what order.
 
 use super::routes::MAIN;
+use super::unknown::{self, Noun};
 use super::{Case, Step};
 use crate::model::{Address, Network, Route};
 use crate::plan::Refusal;
@@ -9,7 +10,8 @@ use std::net::IpAddr;
 /// `IFA_F_TEMPORARY`, for IPv6.
 const TEMPORARY: u32 = 0x01;
 pub(super) const NODAD: u32 = 0x02;
-/// `IFA_F_MANAGETEMPADDR`: the kernel made it of a router advertisement.
+/// `IFA_F_MANAGETEMPADDR`: the kernel makes temporary ones of its prefix; on what it made of a
+/// router advertisement, and where a person asked for it.
 const MANAGES_TEMPORARY: u32 = 0x100;
 pub(super) const NO_PREFIX_ROUTE: u32 = 0x200;
 /// `IFAPROT_KERNEL_RA`.
@@ -32,6 +34,13 @@ impl Addresses {
     pub(super) fn of(case: &Case<'_>) -> Result<Self, Refusal> {
         let network = &case.now.network;
         let carried = carried(case);
+        let mut notes = notes(case);
+        for address in &carried {
+            match unknown::attribute(Noun::Address, &address.attributes) {
+                Some(number) if !case.salvage => return Err(unknown::refuse(address, number)),
+                _ => {}
+            }
+        }
         let there = |address: &Address| {
             network
                 .addresses
@@ -50,7 +59,10 @@ impl Addresses {
                 Some(found)
                     if (found.prefix_len, found.peer) != (address.prefix_len, address.peer) =>
                 {
-                    return Err(conflict(found, address));
+                    if !case.salvage {
+                        return Err(conflict(found, address));
+                    }
+                    notes.push(format!("{found} stays as it is, and {address} is not added to it"));
                 }
                 Some(found) if v6 && found.flags != address.flags => {
                     settle.push(Step::SettleAddress(address.clone()));
@@ -73,7 +85,7 @@ impl Addresses {
             .inspect(|address| touch(address.ip.is_ipv6()))
             .map(|address| Step::DeleteAddress(address.clone()))
             .collect();
-        Ok(Self { carried, add, delete, settle, change, notes: notes(case) })
+        Ok(Self { carried, add, delete, settle, change, notes })
     }
 
     /// Whether an address is among the carried.
@@ -128,7 +140,10 @@ pub(super) fn left_out(address: &Address) -> Option<&'static str> {
         Some("link-local, each link has its own")
     } else if address.flags & TEMPORARY != 0 {
         Some("temporary, made and dropped by the kernel")
-    } else if address.flags & MANAGES_TEMPORARY != 0 || address.protocol == KERNEL_RA {
+    } else if address.protocol == KERNEL_RA
+        // kernels before 5.18 do not tell who made it, but what a router gave has an end
+        || (address.flags & MANAGES_TEMPORARY != 0 && address.valid_lft != u32::MAX)
+    {
         Some("made of router advertisements, which the other link hears from now on")
     } else {
         None

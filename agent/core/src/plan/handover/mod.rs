@@ -9,32 +9,42 @@
 //! order covers, the moment in which vswitchd takes the port, is left to a *shield*.
 
 mod addresses;
+mod compare;
 mod neighbours;
+mod nexthops;
+mod order;
 mod ports;
 mod preflight;
 mod routes;
+mod rules;
 mod shadow;
 mod shield;
 mod simulate;
 mod step;
+mod sysctls;
 #[cfg(test)]
 mod tests;
+mod unknown;
 
-pub use routes::{canonical, identity, key};
+pub use compare::{Key, canonical, exact, legs, place};
 pub use shadow::{OWN_PROTOCOL, SHADOW_TABLE};
 pub use simulate::simulate;
 pub use step::Step;
+pub use sysctls::{SYSCTLS, Sysctl};
 
 use crate::checkpoint::Checkpoint;
 use crate::model::{Network, Observed};
 use crate::plan::{self, Plan, Refusal};
 use addresses::Addresses;
 use neighbours::Neighbours;
+use nexthops::Nexthops;
 use ports::Ports;
 use routes::Routes;
+use rules::Rules;
 use serde::{Deserialize, Serialize};
 use shadow::Shadow;
 use shield::Shield;
+use sysctls::Sysctls;
 
 /// Who is to own the addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,9 +79,22 @@ struct Case<'a> {
     target: &'a str,
     /// The other one.
     source: &'a str,
+    /// The way back: what cannot be carried is named and left, not refused.
+    salvage: bool,
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    /// The link that owned the addresses in the checkpoint.
+    fn owner_before(&self) -> Option<&'a str> {
+        let before = self.before?;
+        let owns = |link: &str| {
+            let mut all = before.addresses.iter();
+            all.any(|a| a.link == link && addresses::left_out(a).is_none())
+        };
+        let links = [self.want.uplink.as_str(), self.want.bridge.as_str()];
+        links.into_iter().find(|link| owns(link))
+    }
+
     /// Whether a link is the uplink or the bridge.
     fn is_ours(&self, link: &str) -> bool {
         link == self.target || link == self.source
@@ -93,50 +116,92 @@ pub fn plan_handover(
     observed: &Observed,
     way_back: Option<&Checkpoint>,
 ) -> Result<Plan, Refusal> {
+    plan(want, observed, way_back, false)
+}
+
+/// [`plan_handover`] for a leg of the way back: what cannot be carried is named in a note
+/// and left, since a node without addresses is worse than one without a route.
+pub fn plan_salvage(
+    want: &Want,
+    observed: &Observed,
+    way_back: &Checkpoint,
+) -> Result<Plan, Refusal> {
+    plan(want, observed, Some(way_back), true)
+}
+
+fn plan(
+    want: &Want,
+    observed: &Observed,
+    way_back: Option<&Checkpoint>,
+    salvage: bool,
+) -> Result<Plan, Refusal> {
     let (target, source) = match want.to {
         Owner::Bridge => (&want.bridge, &want.uplink),
         Owner::Uplink => (&want.uplink, &want.bridge),
     };
     let before = way_back.map(|checkpoint| &checkpoint.before.network);
-    let case = Case { want, now: observed, before, target, source };
+    let case = Case { want, now: observed, before, target, source, salvage };
     preflight::check(&case)?;
     let addresses = Addresses::of(&case)?;
     let routes = Routes::of(&case, &addresses)?;
+    let nexthops = Nexthops::of(&case)?;
     let ports = Ports::of(&case);
-    let ([a4, a6], [r4, r6]) = (addresses.change, routes.main);
-    let moving = [a4 || r4, a6 || r6];
+    let ([a4, a6], [r4, r6], [n4, n6]) = (addresses.change, routes.main, nexthops.change);
+    let moving = [a4 || r4 || n4, a6 || r6 || n6];
     let shadow = Shadow::of(&case, &addresses, &routes, moving);
+    let anything = moving.contains(&true) || routes.change;
+    let rules = Rules::of(&case, anything)?;
+    let bridge = [ports.makes_bridge, ports.deletes_bridge];
+    let sysctls = Sysctls::of(&case, a4 || a6, bridge);
     let traffic = moving.contains(&true) || ports.change();
     let neighbours = Neighbours::of(&case, traffic);
     let shield = Shield::of(&case, &ports, &addresses);
-    let all = Parts { addresses, routes, ports, shadow, shield, neighbours, traffic };
+    let rp_filter = rp_filter(&case, &ports, traffic, a4 || a6);
+    let all = Parts {
+        addresses,
+        routes,
+        nexthops,
+        rules,
+        sysctls,
+        ports,
+        shadow,
+        shield,
+        neighbours,
+        rp_filter,
+    };
     let mut plan = assemble(&case, all);
-    plan.notes.extend(preflight::notes(&case));
+    plan.notes.extend(preflight::notes(&case, traffic));
     Ok(plan)
 }
 
 struct Parts {
     addresses: Addresses,
     routes: Routes,
+    nexthops: Nexthops,
+    rules: Rules,
+    sysctls: Sysctls,
     ports: Ports,
     shadow: Shadow,
     shield: Shield,
     neighbours: Neighbours,
-    /// Whether packets may take another way at any moment of the plan.
-    traffic: bool,
+    /// Loosened before, restored after.
+    rp_filter: [Vec<Step>; 2],
 }
 
 /// Puts the parts in the order that loses nothing.
 fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
-    let Parts { addresses, routes, ports, shadow, shield, neighbours, traffic } = parts;
+    let Parts { addresses, routes, nexthops, rules, sysctls, ports, .. } = parts;
+    let Parts { shadow, shield, neighbours, rp_filter: [loosen, restore], .. } = parts;
     let left = routes::delete(simulate::leftovers(&case.now.network, case.source));
     let mut plan = Plan::default();
     let (target, source, uplink) = (case.target, case.source, &case.want.uplink);
-    let [loosen, restore] = rp_filter(case, &ports, traffic);
-    plan.push("Make the links ready", [wrap(shield.first), ports.ready, wrap(loosen)].concat());
+    plan.push(
+        "Make the links ready",
+        [wrap(shield.first), ports.ready, wrap([sysctls.carry, loosen].concat())].concat(),
+    );
     plan.push(
         &format!("Give {target} everything that {source} has; {source} keeps it"),
-        wrap([addresses.add, neighbours.set].concat()),
+        wrap([addresses.add, neighbours.set, rules.add].concat()),
     );
     plan.push(
         &format!("Write down how {target} will send; nothing looks there yet"),
@@ -145,7 +210,8 @@ fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     let raise = (format!("Shield {uplink}"), wrap(shield.raise));
     let lower = ("Take the shield down".to_owned(), wrap(shield.lower));
     let flip = (format!("Send by {target}, all at once"), wrap(shadow.flip));
-    let main = (format!("Move the routes to {target}"), wrap(routes.steps));
+    let main = [routes.add, nexthops.set, routes.add_by_object, routes.delete].concat();
+    let main = (format!("Move the routes to {target}"), wrap(main));
     let attach = (format!("Attach {uplink}"), ports.attach);
     let free = (format!("Free {uplink}"), ports.detach);
     let way = match case.want.to {
@@ -158,14 +224,22 @@ fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     }
     plan.push(
         &format!("Take from {source} what {target} has now"),
-        wrap([addresses.delete, left, neighbours.delete].concat()),
+        wrap([rules.delete, addresses.delete, left, neighbours.delete].concat()),
     );
-    plan.push(
-        "Clean up",
-        [wrap([shadow.off, addresses.settle, restore, shield.last].concat()), ports.last].concat(),
-    );
-    plan.notes.extend(addresses.notes.into_iter().chain(routes.notes).chain(shadow.notes));
-    plan.notes.extend(ports.notes.into_iter().chain(shield.notes));
+    let last = [shadow.off, addresses.settle, restore, sysctls.restore, shield.last].concat();
+    plan.push("Clean up", [wrap(last), ports.last].concat());
+    let notes = [
+        addresses.notes,
+        routes.notes,
+        nexthops.notes,
+        rules.notes,
+        sysctls.notes,
+        shadow.notes,
+        neighbours.notes,
+        ports.notes,
+        shield.notes,
+    ];
+    plan.notes.extend(notes.concat());
     plan
 }
 
@@ -175,7 +249,7 @@ fn wrap(steps: Vec<Step>) -> Vec<plan::Step> {
 
 /// Loosening before and restoring after. The kernel uses the larger of `all` and the link's
 /// own, and only strict (1) drops what comes in by one link while the way back is by the other.
-fn rp_filter(case: &Case<'_>, ports: &Ports, traffic: bool) -> [Vec<Step>; 2] {
+fn rp_filter(case: &Case<'_>, ports: &Ports, traffic: bool, moving: bool) -> [Vec<Step>; 2] {
     const STRICT: u8 = 1;
     const LOOSE: u8 = 2;
     let network = &case.now.network;
@@ -187,19 +261,17 @@ fn rp_filter(case: &Case<'_>, ports: &Ports, traffic: bool) -> [Vec<Step>; 2] {
             None => None,
         };
         let Some(now) = now else { continue };
-        let was = case.before.map_or(now, |before| {
-            let found = before.link(link);
-            found.and_then(|found| found.rp_filter).unwrap_or(before.rp_filter_default)
-        });
-        let mut last = now;
+        let last = sysctls::rp_filter(case, link, moving, now);
+        let mut value = now;
         let step = |value| Step::SetRpFilter { link: link.clone(), value };
-        if traffic && now.max(network.rp_filter_all) == STRICT {
+        let strict = |value: u8| value.max(network.rp_filter_all) == STRICT;
+        if traffic && strict(now) {
             loosen.push(step(LOOSE));
-            last = LOOSE;
+            value = LOOSE;
         }
         let goes = ports.deletes_bridge && *link == case.want.bridge;
-        if last != was && !goes {
-            restore.push(step(was));
+        if value != last && !goes {
+            restore.push(step(last));
         }
     }
     [loosen, restore]

@@ -1,6 +1,6 @@
 //! What makes a handover impossible, found before anything changes.
 
-use super::shadow::{OWN_PROTOCOL, SHADOW_TABLE};
+use super::shadow::{self, OWN_PROTOCOL, SHADOW_TABLE};
 use super::{Case, Owner};
 use crate::model::{Link, Network};
 use crate::plan::Refusal;
@@ -22,7 +22,9 @@ pub(super) fn check(case: &Case<'_>) -> Result<(), Refusal> {
         ));
     }
     let Some(nic) = network.link(uplink) else { return Err(missing(network, uplink)) };
-    shadow_is_ours(network)?;
+    if !case.salvage {
+        shadow_is_ours(network)?;
+    }
     enslaved(case, nic)?;
     match case.want.to {
         Owner::Uplink => Ok(()),
@@ -47,17 +49,7 @@ fn missing(network: &Network, uplink: &str) -> Refusal {
 
 /// Our table and what looks into it must be our own.
 fn shadow_is_ours(network: &Network) -> Result<(), Refusal> {
-    let route = network
-        .routes
-        .iter()
-        .find(|route| route.table == SHADOW_TABLE && route.protocol != OWN_PROTOCOL)
-        .map(|route| format!("the route {route}"));
-    let rule = network
-        .rules
-        .iter()
-        .find(|rule| rule.table == Some(SHADOW_TABLE) && rule.protocol != OWN_PROTOCOL)
-        .map(|rule| format!("the IPv{} rule of priority {}", rule.family, rule.priority));
-    match route.or(rule) {
+    match shadow::foreign(network) {
         None => Ok(()),
         Some(what) => Err(Refusal::new(
             "ShadowTableTaken",
@@ -172,20 +164,12 @@ fn bridge_device(case: &Case<'_>) -> Result<(), Refusal> {
 }
 
 /// What stays behind or breaks under any mover.
-pub(super) fn notes(case: &Case<'_>) -> Vec<String> {
-    let network = &case.now.network;
-    let names = |link: &Option<String>| link.as_deref().is_some_and(|link| case.is_ours(link));
-    network
-        .rules
-        .iter()
-        .filter(|rule| names(&rule.iif) || names(&rule.oif))
-        .map(|rule| {
-            format!(
-                "the IPv{} rule of priority {} names {} and is left as it is",
-                rule.family,
-                rule.priority,
-                rule.iif.as_ref().or(rule.oif.as_ref()).map_or("a link", String::as_str)
-            )
-        })
-        .collect()
+pub(super) fn notes(case: &Case<'_>, traffic: bool) -> Vec<String> {
+    if !traffic {
+        return Vec::new();
+    }
+    vec![format!(
+        "what no mover can save: TCP connections of pods that are masqueraded (conntrack binds them to the device they left by), and sockets bound to {} by name",
+        case.source
+    )]
 }

@@ -1,10 +1,15 @@
 //! Which routes are carried, and what is missing or too much.
 
 use super::addresses::{Addresses, connected};
+use super::compare::{exact, legs, place};
+use super::nexthops;
+use super::order::Order;
+use super::unknown::{self, Noun};
 use super::{Case, Step};
 use crate::model::{Network, Route};
 use crate::plan::Refusal;
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 /// `RT_TABLE_MAIN`.
@@ -13,56 +18,99 @@ pub(super) const MAIN: u32 = 254;
 const KERNEL: u8 = 2;
 /// `RTPROT_RA`.
 const RA: u8 = 9;
-const RTA_SRC: u16 = 2;
 const RTA_VIA: u16 = 18;
-const RTA_EXPIRES: u16 = 23;
-const RTA_NH_ID: u16 = 30;
 
 pub(super) struct Routes {
     /// Carried routes as they are to be, each IPv6 leg by itself.
     pub(super) wanted: Vec<Route>,
-    pub(super) steps: Vec<Step>,
+    /// What is missing, but for routes by nexthop objects.
+    pub(super) add: Vec<Step>,
+    /// Routes by nexthop objects, for after those.
+    pub(super) add_by_object: Vec<Step>,
+    pub(super) delete: Vec<Step>,
     /// Whether `main` changes, for IPv4 and for IPv6.
     pub(super) main: [bool; 2],
+    /// Whether anything changes.
+    pub(super) change: bool,
     pub(super) notes: Vec<String>,
 }
 
 impl Routes {
     pub(super) fn of(case: &Case<'_>, addresses: &Addresses) -> Result<Self, Refusal> {
-        let wanted = wanted(case, addresses)?;
+        let mut notes = Vec::new();
+        let wanted = wanted(case, addresses, &mut notes)?;
         let network = &case.now.network;
-        let have: Vec<Route> =
-            canonical(&network.routes).filter(|route| route.table != super::SHADOW_TABLE).collect();
-        let wanted_keys: BTreeSet<Route> = wanted.iter().map(key).collect();
-        let have_keys: BTreeSet<Route> = have.iter().map(key).collect();
-        let mut add: Vec<Route> =
-            wanted.iter().filter(|route| !have_keys.contains(&key(route))).cloned().collect();
-        add.sort_by_key(by_need);
-        let taken: BTreeSet<Route> = add.iter().map(identity).collect();
-        let is_first =
-            |route: &Route| taken.contains(&identity(route)) && !wanted_keys.contains(&key(route));
-        let first: Vec<Route> = have.iter().filter(|route| is_first(route)).cloned().collect();
-        let mut remove: Vec<Route> = have
+        let order = Order::of(case, addresses, &wanted);
+        let have: Vec<Cow<'_, Route>> =
+            legs(&network.routes).filter(|route| route.table != super::SHADOW_TABLE).collect();
+        let wanted_keys: BTreeSet<_> = wanted.iter().map(exact).collect();
+        let have_keys: BTreeSet<_> = have.iter().map(|route| exact(route)).collect();
+        let put_first: BTreeSet<_> = order.first.iter().map(exact).collect();
+        let add: Vec<&Route> = wanted
             .iter()
-            .filter(|route| is_movable(case, route, network) && !is_first(route))
-            .filter(|route| !wanted_keys.contains(&key(route)))
-            .cloned()
+            .filter(|route| {
+                let key = exact(route);
+                !have_keys.contains(&key) && !put_first.contains(&key)
+            })
             .collect();
+        let taken: BTreeSet<_> = add.iter().map(|route| place(route)).collect();
+        let (mut away_first, mut remove) = (Vec::new(), Vec::new());
+        for route in &have {
+            let key = exact(route);
+            if put_first.contains(&key) {
+                away_first.push(route.clone().into_owned());
+            } else if wanted_keys.contains(&key) {
+            } else if taken.contains(&place(route)) {
+                away_first.push(route.clone().into_owned());
+            } else if is_movable(case, route, network) {
+                remove.push(route.clone().into_owned());
+            }
+        }
+        // those that the kernel makes for an address that is still to come
+        away_first.extend(comes_by_itself(addresses, &order, &have_keys));
         remove.sort_by_key(|route| !has_gateway(route));
+        let (mut by_object, mut add): (Vec<Route>, Vec<Route>) =
+            add.into_iter().cloned().partition(|route| route.object().is_some());
+        add.sort_by_key(by_need);
+        by_object.sort_by_key(by_need);
         let touches = |v4: bool| {
-            let mut all = add.iter().chain(&first).chain(&remove);
+            let mut all = add.iter().chain(&by_object).chain(&away_first).chain(&remove);
             all.any(|route| route.table == MAIN && route.destination.is_ipv4() == v4)
         };
         let main = [touches(true), touches(false)];
-        let notes = notes(case, &have, &wanted);
-        // IPv6 takes no second route that differs in less than its identity
-        let steps = [delete(first), append(add), delete(remove)].concat();
-        Ok(Self { wanted, steps, main, notes })
+        notes.extend(from_routers(case, &have));
+        notes.extend(order.notes);
+        let mut first = order.first;
+        first.sort_by_key(by_need);
+        // IPv6 takes no second route that differs in less than its place
+        let add = [delete(away_first), prepend(first), append(add)].concat();
+        let (add_by_object, delete) = (append(by_object), delete(remove));
+        let change = [&add, &add_by_object, &delete].iter().any(|steps| !steps.is_empty());
+        Ok(Self { wanted, add, add_by_object, delete, main, change, notes })
     }
+}
+
+/// Connected routes that come last with their address and are to be first.
+fn comes_by_itself(
+    addresses: &Addresses,
+    order: &Order,
+    have: &BTreeSet<super::compare::Key<'_>>,
+) -> Vec<Route> {
+    let added = addresses.add.iter().filter_map(|step| {
+        if let Step::AddAddress(address) = step { connected(address) } else { None }
+    });
+    let made: Vec<Route> = added.collect();
+    let made: BTreeSet<_> = made.iter().map(exact).collect();
+    let coming = |route: &&Route| made.contains(&exact(route)) && !have.contains(&exact(route));
+    order.first.iter().filter(coming).cloned().collect()
 }
 
 pub(super) fn append(routes: Vec<Route>) -> Vec<Step> {
     if routes.is_empty() { Vec::new() } else { vec![Step::AddRoutes { routes }] }
+}
+
+fn prepend(routes: Vec<Route>) -> Vec<Step> {
+    if routes.is_empty() { Vec::new() } else { vec![Step::PrependRoutes { routes }] }
 }
 
 pub(super) fn delete(routes: Vec<Route>) -> Vec<Step> {
@@ -71,35 +119,66 @@ pub(super) fn delete(routes: Vec<Route>) -> Vec<Step> {
 
 /// What uplink and bridge have or had; and what other links had for a carried address, since
 /// the kernel drops that with the address's last copy.
-fn wanted(case: &Case<'_>, addresses: &Addresses) -> Result<Vec<Route>, Refusal> {
-    let mut found: BTreeMap<Route, usize> = BTreeMap::new();
+fn wanted(
+    case: &Case<'_>,
+    addresses: &Addresses,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Route>, Refusal> {
     let mut wanted = Vec::new();
     let links = &case.now.network;
     for network in case.networks() {
         let is_before = case.before.is_some_and(|before| std::ptr::eq(before, network));
-        for route in canonical(&network.routes) {
-            if route.table == super::SHADOW_TABLE {
-                continue;
-            }
+        let objects = if is_before { nexthops::ours(case, network) } else { BTreeSet::new() };
+        for route in legs(&network.routes).filter(|route| route.table != super::SHADOW_TABLE) {
             let movable = is_movable(case, &route, network);
-            let pinned = is_before
+            let lost = is_before
+                && !movable
                 && !touches(case, &route)
-                && route.prefsrc.is_some_and(|ip| addresses.carries(ip))
+                && (route.prefsrc.is_some_and(|ip| addresses.carries(ip))
+                    || route.object().is_some_and(|id| objects.contains(&id)))
                 && links_of(&route).all(|link| links.link(link).is_some());
-            if !movable && !pinned {
-                continue;
-            }
-            if movable && route.attributes.iter().any(|a| a.kind & 0x3fff == RTA_NH_ID) {
-                return Err(nexthop_object(&route));
-            }
-            let route = on(case, route);
-            let position = found.len();
-            if found.insert(identity(&route), position).is_none() {
-                wanted.push(route);
+            if movable || lost {
+                wanted.push(on(case, route.into_owned()));
             }
         }
     }
+    let mut found = BTreeSet::new();
+    let mut is_new =
+        wanted.iter().map(|route| found.insert(place(route))).collect::<Vec<bool>>().into_iter();
+    drop(found);
+    wanted.retain(|_| is_new.next().unwrap_or_default());
+    know_attributes(case, &mut wanted, notes)?;
     Ok(wanted)
+}
+
+/// Refuses what would be carried with an attribute that is not known; on the way back it goes
+/// without, unless it is there already.
+fn know_attributes(
+    case: &Case<'_>,
+    wanted: &mut [Route],
+    notes: &mut Vec<String>,
+) -> Result<(), Refusal> {
+    for route in wanted {
+        let hops = route.hops.iter().flat_map(|hop| &hop.attributes);
+        let all: Vec<_> = route.attributes.iter().chain(hops).cloned().collect();
+        let Some(number) = unknown::attribute(Noun::Route, &all) else { continue };
+        if !case.salvage {
+            return Err(unknown::refuse(&format!("the route {route}"), number));
+        }
+        if !legs(&case.now.network.routes).any(|there| exact(&there) == exact(route)) {
+            notes.push(format!(
+                "the route {route} goes without its netlink attribute {number}, which is not known"
+            ));
+            route
+                .attributes
+                .retain(|a| unknown::attribute(Noun::Route, std::slice::from_ref(a)).is_none());
+            for hop in &mut route.hops {
+                hop.attributes
+                    .retain(|a| unknown::attribute(Noun::Route, std::slice::from_ref(a)).is_none());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether a route goes by uplink or bridge and is a person's: not made by the kernel for
@@ -113,6 +192,7 @@ fn is_movable(case: &Case<'_>, route: &Route, network: &Network) -> bool {
     };
     let shadow = route.table == super::SHADOW_TABLE;
     touches(case, route)
+        && route.object().is_none()
         && route.protocol != RA
         && !link_local
         && !shadow
@@ -158,58 +238,13 @@ pub(super) fn on(case: &Case<'_>, mut route: Route) -> Route {
     route
 }
 
-/// Routes with each leg of an IPv6 multipath route by itself, as the kernel keeps them: two
-/// IPv6 routes of one destination and metric join, and either can be deleted alone.
-pub fn canonical(routes: &[Route]) -> impl Iterator<Item = Route> {
-    routes.iter().flat_map(|route| {
-        let single = route.destination.is_ipv6() || route.hops.len() == 1;
-        if route.hops.is_empty() || !single {
-            return vec![route.clone()];
-        }
-        let leg = |hop: &crate::model::Hop| {
-            if hop.hops == 0 && hop.attributes.is_empty() {
-                let flags = route.flags | u32::from(hop.flags);
-                let (gateway, link) = (hop.gateway, Some(hop.link.clone()));
-                Route { gateway, link, flags, hops: Vec::new(), ..route.clone() }
-            } else {
-                Route { hops: vec![hop.clone()], ..route.clone() }
-            }
-        };
-        route.hops.iter().map(leg).collect()
-    })
-}
-
-/// What makes two routes equal: everything but the time left.
-pub fn key(route: &Route) -> Route {
-    let mut key = route.clone();
-    key.attributes.retain(|attribute| attribute.kind & 0x3fff != RTA_EXPIRES);
-    key.attributes.sort();
-    key
-}
-
-/// What no two routes can have in common. For IPv4 that is everything; IPv6 knows a route by
-/// destination, source, metric and next hop.
-pub fn identity(route: &Route) -> Route {
-    let mut identity = key(route);
-    if route.destination.is_ipv6() {
-        identity.attributes.retain(|a| [RTA_SRC, RTA_VIA].contains(&(a.kind & 0x3fff)));
-        if let [hop] = route.hops.as_slice() {
-            (identity.gateway, identity.link) = (hop.gateway, Some(hop.link.clone()));
-            identity.hops = Vec::new();
-        }
-        identity.protocol = 0;
-        identity.scope = 0;
-        identity.kind = 0;
-        identity.prefsrc = None;
-        identity.flags = 0;
-    }
-    identity
-}
-
 fn has_gateway(route: &Route) -> bool {
-    let via = |a: &crate::model::Attribute| a.kind & 0x3fff == RTA_VIA;
+    let via = |a: &crate::model::Attribute| a.number() == RTA_VIA;
     let hop = |hop: &crate::model::Hop| hop.gateway.is_some() || hop.attributes.iter().any(via);
-    route.gateway.is_some() || route.attributes.iter().any(via) || route.hops.iter().any(hop)
+    route.gateway.is_some()
+        || route.object().is_some()
+        || route.attributes.iter().any(via)
+        || route.hops.iter().any(hop)
 }
 
 /// What a gateway is reached by comes before the gateway; stable beyond that.
@@ -217,30 +252,10 @@ pub(super) fn by_need(route: &Route) -> (bool, u8) {
     (has_gateway(route), u8::MAX - route.scope)
 }
 
-fn nexthop_object(route: &Route) -> Refusal {
-    Refusal::new(
-        "NexthopObject",
-        format!(
-            "the route {route} uses a nexthop object, which this version cannot carry over; nothing was changed: give the route its gateway and device directly"
-        ),
-    )
-}
-
 /// What will not be exactly as before.
-fn notes(case: &Case<'_>, have: &[Route], wanted: &[Route]) -> Vec<String> {
-    let group = |r: &Route| (r.table, r.destination, r.prefix_len, r.tos, r.metric);
-    let others: BTreeSet<_> = have
-        .iter()
-        .filter(|route| route.destination.is_ipv4() && !touches(case, route))
-        .map(group)
-        .collect();
-    let mut notes: Vec<String> = have
-        .iter()
-        .filter(|route| touches(case, route) && route.protocol == RA)
+fn from_routers(case: &Case<'_>, have: &[Cow<'_, Route>]) -> Vec<String> {
+    have.iter()
+        .filter(|route| route.protocol == RA && touches(case, route))
         .map(|route| format!("the route {route} stays: made of router advertisements"))
-        .collect();
-    notes.extend(wanted.iter().filter(|route| others.contains(&group(route))).map(|route| {
-        format!("another link has a route like {route}; the moved one will come second to it")
-    }));
-    notes
+        .collect()
 }

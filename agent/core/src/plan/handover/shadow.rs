@@ -1,9 +1,12 @@
 //! The shadow table: all of `main`, by the target, asked before `main` while `main` is rebuilt.
 
 use super::addresses::{Addresses, connected, left_out};
-use super::routes::{self, MAIN, Routes, canonical, identity, is_connected};
+use super::compare::{Key, legs, place};
+use super::nexthops::Objects;
+use super::routes::{self, MAIN, Routes, is_connected};
 use super::{Case, Step};
 use crate::model::{Network, Route, Rule};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// The number of our table, `Poin` in ASCII: no name in `rt_tables`, no number that a person picks.
@@ -11,7 +14,6 @@ pub const SHADOW_TABLE: u32 = 0x506f_696e;
 /// Our `rtm_protocol` and `FRA_PROTOCOL`, `P` in ASCII: unassigned in `rtnetlink.h`; what
 /// carries it is ours to delete.
 pub const OWN_PROTOCOL: u8 = 0x50;
-const RTA_NH_ID: u16 = 30;
 /// `FR_ACT_TO_TBL`.
 const TO_TABLE: u8 = 1;
 
@@ -40,16 +42,18 @@ impl Shadow {
         let mut rest = Vec::new();
         for (family, moving) in [4, 6].into_iter().zip(moving) {
             let v4 = family == 4;
-            let have: Vec<Route> = canonical(&network.routes)
-                .filter(|route| route.table == SHADOW_TABLE && route.destination.is_ipv4() == v4)
+            let have: Vec<Route> = legs(&network.routes)
+                .filter(|route| is_own(route) && route.destination.is_ipv4() == v4)
+                .map(Cow::into_owned)
                 .collect();
             let rule = own_rule(network, family).map(|rule| rule.priority);
+            let taken = foreign(network).is_some();
             let priority = rule.or_else(|| before_main(network, family));
-            if moving && priority.is_none() {
-                shadow.notes.push(no_main(family));
+            if moving && (taken || priority.is_none()) {
+                shadow.notes.push(if taken { no_table(family) } else { no_main(family) });
             }
             let wanted = match priority {
-                Some(_) if moving => contents(case, addresses, routes, v4),
+                Some(_) if moving && !taken => contents(case, addresses, routes, v4),
                 _ => Vec::new(),
             };
             if let Some(priority) = priority.filter(|_| moving || rule.is_some()) {
@@ -61,12 +65,12 @@ impl Shadow {
                     rules_off.push(Step::DeleteShadowRule { family, priority, table });
                 }
             }
-            let (have_keys, wanted_keys): (BTreeSet<Route>, BTreeSet<Route>) =
-                (have.iter().map(identity).collect(), wanted.iter().map(identity).collect());
+            let (have_keys, wanted_keys): (BTreeSet<Key<'_>>, BTreeSet<Key<'_>>) =
+                (have.iter().map(place).collect(), wanted.iter().map(place).collect());
             // a table that is looked into already changes when the way may change
             let change = if rule.is_some() { &mut flip } else { &mut fill };
-            change.add.extend(wanted.iter().filter(|r| !have_keys.contains(&identity(r))).cloned());
-            let stale = have.iter().filter(|r| !wanted_keys.contains(&identity(r))).cloned();
+            change.add.extend(wanted.iter().filter(|r| !have_keys.contains(&place(r))).cloned());
+            let stale = have.iter().filter(|r| !wanted_keys.contains(&place(r))).cloned();
             let into = if wanted.is_empty() { &mut rest } else { &mut change.replaced };
             into.extend(stale);
             rest.extend(wanted);
@@ -95,39 +99,61 @@ impl Contents {
 /// `main` as it will be, and for other links as it is.
 fn contents(case: &Case<'_>, addresses: &Addresses, routes: &Routes, v4: bool) -> Vec<Route> {
     let network = &case.now.network;
-    let mut found = BTreeSet::new();
-    let mut contents = Vec::new();
-    let is_family = |route: &Route| route.destination.is_ipv4() == v4;
-    let wanted: BTreeSet<Route> = routes.wanted.iter().map(identity).collect();
-    let main = canonical(&network.routes).filter(|route| route.table == MAIN).map(|route| {
-        let moved = routes::on(case, route.clone());
-        let follows = wanted.contains(&identity(&moved)) || follows_address(&route, network);
-        if follows { moved } else { route }
+    let is_family = |route: &Route| route.destination.is_ipv4() == v4 && route.table == MAIN;
+    let wanted: BTreeSet<Key<'_>> =
+        routes.wanted.iter().filter(|route| is_family(route)).map(place).collect();
+    let carried = carried(network);
+    let main = legs(&network.routes).filter(|route| is_family(route)).map(|route| {
+        let moved = routes::on(case, route.clone().into_owned());
+        let follows = wanted.contains(&place(&moved)) || is_connected(&route, &carried);
+        if follows { moved } else { route.into_owned() }
     });
-    let more = routes.wanted.iter().filter(|route| route.table == MAIN).cloned();
-    for route in main.chain(more).filter(is_family) {
-        let mut copy = Route { table: SHADOW_TABLE, protocol: OWN_PROTOCOL, ..route };
-        // the dump shows what the object resolves to, and the kernel takes not both
-        copy.attributes.retain(|attribute| attribute.kind & 0x3fff != RTA_NH_ID);
-        if found.insert(identity(&copy)) {
-            contents.push(copy);
-        }
+    let more = routes.wanted.iter().filter(|route| is_family(route)).cloned();
+    let objects = [Objects::of(network), case.before.map_or_else(Objects::default, Objects::of)];
+    let mut contents: Vec<Route> = Vec::new();
+    for route in main.chain(more) {
+        let own = Route { table: SHADOW_TABLE, protocol: OWN_PROTOCOL, ..route };
+        let known = objects.iter().find(|objects| objects.know(&own));
+        let inline =
+            known.map_or_else(|| Objects::default().inline(own.clone()), |o| o.inline(own.clone()));
+        contents.extend(legs(&[routes::on(case, inline)]).map(Cow::into_owned));
     }
-    for made in addresses.carried.iter().filter_map(connected).filter(is_family) {
+    let connected: Vec<Route> = addresses.carried.iter().filter_map(connected).collect();
+    for made in connected.into_iter().filter(is_family) {
         let place = |r: &Route| (r.destination, r.prefix_len, r.metric, r.link.clone());
         let copy = Route { table: SHADOW_TABLE, protocol: OWN_PROTOCOL, ..made };
         if !contents.iter().any(|route| place(route) == place(&copy)) {
             contents.push(copy);
         }
     }
+    let mut found = BTreeSet::new();
+    let mut is_new =
+        contents.iter().map(|route| found.insert(place(route))).collect::<Vec<_>>().into_iter();
+    drop(found);
+    contents.retain(|_| is_new.next().unwrap_or_default());
     contents
 }
 
-/// Whether the kernel made a route for an address that is carried.
-fn follows_address(route: &Route, network: &Network) -> bool {
-    let carried: Vec<_> =
-        network.addresses.iter().filter(|a| left_out(a).is_none()).cloned().collect();
-    is_connected(route, &Network { addresses: carried, ..Network::default() })
+/// The addresses that are carried, for whose routes the kernel made.
+fn carried(network: &Network) -> Network {
+    let carried = network.addresses.iter().filter(|a| left_out(a).is_none()).cloned();
+    Network { addresses: carried.collect(), ..Network::default() }
+}
+
+/// What is not Pointsman's and uses its table.
+pub(super) fn foreign(network: &Network) -> Option<String> {
+    let in_table = |route: &&Route| route.table == SHADOW_TABLE && route.protocol != OWN_PROTOCOL;
+    let route = network.routes.iter().find(in_table).map(|route| format!("the route {route}"));
+    let rule = network
+        .rules
+        .iter()
+        .find(|rule| rule.table == Some(SHADOW_TABLE) && rule.protocol != OWN_PROTOCOL)
+        .map(|rule| format!("the {rule}"));
+    route.or(rule)
+}
+
+fn is_own(route: &Route) -> bool {
+    route.table == SHADOW_TABLE && route.protocol == OWN_PROTOCOL
 }
 
 /// Our rule that an interrupted handover has left.
@@ -157,4 +183,8 @@ fn no_main(family: u8) -> String {
     format!(
         "no IPv{family} rule looks into table main for every packet, so its routes flip one by one"
     )
+}
+
+fn no_table(family: u8) -> String {
+    format!("table {SHADOW_TABLE} is in other hands, so the IPv{family} routes flip one by one")
 }

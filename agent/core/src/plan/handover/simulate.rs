@@ -1,10 +1,11 @@
 //! What the kernel makes of a step, as far as planning depends on it.
 
 use super::addresses::{NODAD, connected, left_out, network_of, same_key};
-use super::routes::{MAIN, canonical, identity, is_connected, key};
+use super::compare::{canonical, exact, legs, place};
+use super::routes::{MAIN, is_connected};
 use super::shadow::OWN_PROTOCOL;
 use super::step::Step;
-use crate::model::{Address, Neighbour, Network, Observed, Route, Rule};
+use crate::model::{Address, Neighbour, Network, Nexthop, Observed, Route, Rule};
 use std::collections::BTreeSet;
 
 /// The effect on an observation.
@@ -13,6 +14,9 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
     match step {
         Step::SetRpFilter { link, value } => {
             change_link(network, link, |link| link.rp_filter = Some(*value));
+        }
+        Step::SetSysctl { link, key, value } => {
+            change_link(network, link, |link| link.sysctls.extend([(key.clone(), *value)]));
         }
         Step::SetMtu { link, mtu } => change_link(network, link, |link| link.mtu = *mtu),
         Step::SetUp { link } => change_link(network, link, |link| link.up = true),
@@ -30,13 +34,28 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
         }
         Step::DeleteNeighbour(neighbour) => forget_neighbour(network, neighbour),
         Step::AddRoutes { routes } => add_routes(network, routes),
+        Step::PrependRoutes { routes } => prepend_routes(network, routes),
         Step::DeleteRoutes { routes } => {
             split(network);
-            let gone: BTreeSet<Route> = canonical(routes).map(|route| key(&route)).collect();
-            network.routes.retain(|found| !gone.contains(&key(found)));
+            let gone: Vec<_> = legs(routes).collect();
+            let gone: BTreeSet<_> = gone.iter().map(|route| exact(route)).collect();
+            network.routes.retain(|found| !gone.contains(&exact(found)));
+        }
+        Step::SetNexthops { nexthops } => set_nexthops(network, nexthops),
+        Step::AddRules { rules } => {
+            for rule in rules {
+                add_rule(network, rule.clone());
+            }
+        }
+        Step::DeleteRules { rules } => {
+            for rule in rules {
+                if let Some(at) = network.rules.iter().position(|found| found == rule) {
+                    network.rules.remove(at);
+                }
+            }
         }
         Step::AddShadowRule { family, priority, table } => {
-            add_rule(network, *family, *priority, *table);
+            add_rule(network, shadow_rule(*family, *priority, *table));
         }
         Step::DeleteShadowRule { family, priority, table } => network.rules.retain(|rule| {
             (rule.family, rule.priority, rule.table) != (*family, *priority, Some(*table))
@@ -142,7 +161,7 @@ fn forget_connected(network: &mut Network, address: &Address) {
                 .iter()
                 .any(|a| a.link == address.link && a.ip.is_ipv6() && same_network(a, address)));
     if !stays {
-        network.routes.retain(|found| key(found) != key(&route));
+        network.routes.retain(|found| exact(found) != exact(&route));
     }
 }
 
@@ -184,12 +203,32 @@ fn last_copy(network: &mut Network, address: &Address) {
 /// IPv6 routes are kept leg by leg; a planner sees no difference.
 fn add_routes(network: &mut Network, routes: &[Route]) {
     split(network);
-    let mut there: BTreeSet<Route> = network.routes.iter().map(identity).collect();
-    for route in canonical(routes) {
-        if there.insert(identity(&route)) {
-            network.routes.push(route);
+    let new: Vec<_> = legs(routes).collect();
+    let mut there: BTreeSet<_> = network.routes.iter().map(place).collect();
+    let new: Vec<Route> = new
+        .iter()
+        .filter(|route| there.insert(place(route)))
+        .map(|route| route.clone().into_owned())
+        .collect();
+    drop(there);
+    network.routes.extend(new);
+}
+
+fn prepend_routes(network: &mut Network, routes: &[Route]) {
+    let group = |r: &Route| (r.table, r.destination, r.prefix_len, r.tos, r.metric);
+    for route in routes.iter().rev() {
+        if !network.routes.iter().any(|found| place(found) == place(route)) {
+            let first = network.routes.iter().position(|found| group(found) == group(route));
+            network.routes.insert(first.unwrap_or(network.routes.len()), route.clone());
         }
     }
+}
+
+/// The kernel lists them by number.
+fn set_nexthops(network: &mut Network, nexthops: &[Nexthop]) {
+    network.nexthops.retain(|found| nexthops.iter().all(|nexthop| nexthop.id != found.id));
+    network.nexthops.extend(nexthops.iter().cloned());
+    network.nexthops.sort_by_key(|nexthop| nexthop.id);
 }
 
 fn split(network: &mut Network) {
@@ -205,8 +244,15 @@ fn forget_neighbour(network: &mut Network, neighbour: &Neighbour) {
     });
 }
 
-fn add_rule(network: &mut Network, family: u8, priority: u32, table: u32) {
-    let rule = Rule {
+/// Behind the others of its priority.
+fn add_rule(network: &mut Network, rule: Rule) {
+    let later = |found: &Rule| found.family == rule.family && found.priority > rule.priority;
+    let at = network.rules.iter().position(later).unwrap_or(network.rules.len());
+    network.rules.insert(at, rule);
+}
+
+fn shadow_rule(family: u8, priority: u32, table: u32) -> Rule {
+    Rule {
         family,
         priority,
         action: 1,
@@ -219,8 +265,5 @@ fn add_rule(network: &mut Network, family: u8, priority: u32, table: u32) {
         iif: None,
         oif: None,
         attributes: Vec::new(),
-    };
-    let later = |found: &Rule| found.family == family && found.priority > priority;
-    let at = network.rules.iter().position(later).unwrap_or(network.rules.len());
-    network.rules.insert(at, rule);
+    }
 }

@@ -1,5 +1,5 @@
 use super::shadow::SHADOW_TABLE;
-use crate::model::{Address, Neighbour, Route, SHIELD_ENTRY, SHIELD_EXIT};
+use crate::model::{Address, Neighbour, Nexthop, Route, Rule, SHIELD_ENTRY, SHIELD_EXIT};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -13,6 +13,15 @@ pub enum Step {
         link: String,
         /// 0 off, 1 strict, 2 loose.
         value: u8,
+    },
+    /// Another sysctl of a link.
+    SetSysctl {
+        /// Which.
+        link: String,
+        /// `ipv4/arp_ignore` is `net.ipv4.conf.LINK.arp_ignore`.
+        key: String,
+        /// The new value.
+        value: i64,
     },
     /// Bytes.
     SetMtu {
@@ -40,6 +49,27 @@ pub enum Step {
     AddRoutes {
         /// In order: what a gateway is reached by comes before the gateway.
         routes: Vec<Route>,
+    },
+    /// Put IPv4 routes before those of the same destination, type of service and metric, in one
+    /// batch; each must be taken. Never replaces.
+    PrependRoutes {
+        /// In the order in which they are to stand.
+        routes: Vec<Route>,
+    },
+    /// Make nexthop objects, or change those of the same numbers, and with them all their routes.
+    SetNexthops {
+        /// In order: a group comes behind its members.
+        nexthops: Vec<Nexthop>,
+    },
+    /// Add rules behind the others of their priorities.
+    AddRules {
+        /// In order.
+        rules: Vec<Rule>,
+    },
+    /// Delete exactly these rules; of equal ones the first.
+    DeleteRules {
+        /// In order.
+        rules: Vec<Rule>,
     },
     /// Delete exactly these routes, link and gateway included.
     DeleteRoutes {
@@ -84,16 +114,11 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SetRpFilter { link, value: 2 } => write!(
-                f,
-                "set rp_filter of {link} to 2 (loose): for a moment packets come in by one link and leave by the other"
-            ),
-            Self::SetRpFilter { link, value } => {
-                write!(f, "set rp_filter of {link} back to {value}")
+            Self::SetRpFilter { link, value } => write_rp_filter(f, link, *value),
+            Self::SetSysctl { link, key, value } => {
+                write!(f, "set {key} of {link} to {value}: {}", why(key))
             }
-            Self::SetMtu { link, mtu } => {
-                write!(f, "set the MTU of {link} to {mtu}, the uplink's")
-            }
+            Self::SetMtu { link, mtu } => write!(f, "set the MTU of {link} to {mtu}, the uplink's"),
             Self::SetUp { link } => {
                 write!(f, "set {link} up and wait until it runs: what is down sends nothing")
             }
@@ -110,17 +135,24 @@ impl fmt::Display for Step {
             Self::SettleAddress(address) => {
                 write!(f, "give {address} back the flags it had before the move")
             }
-            Self::SetNeighbour(neighbour) => {
-                write!(
-                    f,
-                    "set neighbour {neighbour}, so that nobody has to wait for an answer to ARP or ND"
-                )
-            }
+            Self::SetNeighbour(neighbour) => write!(
+                f,
+                "set neighbour {neighbour}, so that nobody has to wait for an answer to ARP or ND"
+            ),
             Self::DeleteNeighbour(neighbour) => {
                 write!(f, "delete the static neighbour {neighbour}: the other link has it now")
             }
             Self::AddRoutes { routes } => write_routes(f, "add", routes),
             Self::DeleteRoutes { routes } => write_routes(f, "delete", routes),
+            Self::PrependRoutes { routes } => {
+                write_routes(f, "put before those of other links", routes)
+            }
+            Self::SetNexthops { nexthops } => {
+                write_list(f, "set", "nexthop", nexthops)?;
+                f.write_str(": every route by them moves in the same moment")
+            }
+            Self::AddRules { rules } => write_list(f, "add", "rule", rules),
+            Self::DeleteRules { rules } => write_list(f, "delete", "rule", rules),
             Self::AddShadowRule { family, priority, table } => write!(
                 f,
                 "add an IPv{family} rule of priority {priority} that looks into table {table} before main: every route flips at once"
@@ -129,10 +161,7 @@ impl fmt::Display for Step {
                 f,
                 "delete the IPv{family} rule of priority {priority} for table {table}: main says the same now"
             ),
-            Self::RaiseShield { uplink, mac, mtu } => write!(
-                f,
-                "raise the shield: IP packets for this node that arrive on {uplink} come in by {SHIELD_EXIT} ({mac}, MTU {mtu}), so that none is lost while Open vSwitch takes or lets go of {uplink}; where the kernel refuses, go on without"
-            ),
+            Self::RaiseShield { uplink, mac, mtu } => write_shield(f, uplink, mac, *mtu),
             Self::LowerShield => {
                 f.write_str("lower the shield: packets have their way without it now")
             }
@@ -142,6 +171,41 @@ impl fmt::Display for Step {
             ),
         }
     }
+}
+
+fn write_rp_filter(f: &mut fmt::Formatter<'_>, link: &str, value: u8) -> fmt::Result {
+    match value {
+        2 => write!(
+            f,
+            "set rp_filter of {link} to 2 (loose): for a moment packets come in by one link and leave by the other"
+        ),
+        _ => write!(f, "set rp_filter of {link} back to {value}"),
+    }
+}
+
+fn write_shield(f: &mut fmt::Formatter<'_>, uplink: &str, mac: &str, mtu: u32) -> fmt::Result {
+    write!(
+        f,
+        "raise the shield: IP packets for this node that arrive on {uplink} come in by {SHIELD_EXIT} ({mac}, MTU {mtu}), so that none is lost while Open vSwitch takes or lets go of {uplink}; where the kernel refuses, go on without"
+    )
+}
+
+fn why(key: &str) -> &'static str {
+    super::SYSCTLS.iter().find(|sysctl| sysctl.key == key).map_or("as it was", |found| found.why)
+}
+
+/// A few by name, many by number.
+fn write_list<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    verb: &str,
+    noun: &str,
+    all: &[T],
+) -> fmt::Result {
+    const NAMED: usize = 6;
+    let names: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
+    let plural = if all.len() == 1 { "" } else { "s" };
+    write!(f, "{verb} {} {noun}{plural}: {}", all.len(), names.join("; "))?;
+    if all.len() > NAMED { write!(f, "; and {} more", all.len() - NAMED) } else { Ok(()) }
 }
 
 /// A few routes by name, many by number.

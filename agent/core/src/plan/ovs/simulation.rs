@@ -1,7 +1,7 @@
 //! What vswitchd and the kernel's module would do, as far as planning depends on it.
 
 use super::Step;
-use crate::model::{Bridge, Datapath, Link, Network, Observed, OvsDatabase, Port, Route};
+use crate::model::{Bridge, Datapath, Link, Network, Nexthop, Observed, OvsDatabase, Port, Route};
 
 /// vswitchd's name for the kernel's datapath.
 const KERNEL_DATAPATH: &str = "ovs-system";
@@ -132,7 +132,8 @@ fn add_link(network: &mut Network, name: &str, kind: &str, mac: Option<String>) 
         mtu: 1500,
         up: false,
         master: None,
-        rp_filter: Some(0),
+        rp_filter: Some(network.rp_filter_default),
+        sysctls: network.sysctl_defaults.clone(),
     });
 }
 
@@ -213,6 +214,7 @@ fn remove_link(network: &mut Network, name: &str) {
     for route in network.routes.iter_mut().filter(|route| route.destination.is_ipv6()) {
         remove_leg(route, name);
     }
+    remove_nexthops(network, name);
     network.routes.retain(|route| {
         route.link.as_deref() != Some(name) && !route.hops.iter().any(|hop| hop.link == name)
     });
@@ -231,4 +233,19 @@ fn remove_leg(route: &mut Route, name: &str) {
         route.link = Some(hop.link.clone());
         route.hops.clear();
     }
+}
+
+/// With a nexthop object go its routes, and it leaves its groups; an empty group goes too.
+fn remove_nexthops(network: &mut Network, name: &str) {
+    let of_link = |nexthop: &Nexthop| nexthop.link.as_deref() == Some(name);
+    let mut gone: Vec<u32> =
+        network.nexthops.iter().filter(|n| of_link(n)).map(|nexthop| nexthop.id).collect();
+    for group in network.nexthops.iter_mut().filter(|nexthop| !nexthop.members.is_empty()) {
+        group.members.retain(|member| !gone.contains(&member.id));
+        if group.members.is_empty() {
+            gone.push(group.id);
+        }
+    }
+    network.nexthops.retain(|nexthop| !gone.contains(&nexthop.id));
+    network.routes.retain(|route| route.object().is_none_or(|id| !gone.contains(&id)));
 }

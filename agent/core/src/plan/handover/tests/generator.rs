@@ -3,8 +3,8 @@
 
 use super::super::{Step, simulate};
 use crate::model::{
-    Address, Attribute, Bridge, Hop, Link, Neighbour, Network, Observed, Ovs, OvsDatabase, Port,
-    Route, Rule,
+    Address, Attribute, Bridge, Hop, Link, Member, Neighbour, Network, Nexthop, Observed, Ovs,
+    OvsDatabase, Port, Route, Rule,
 };
 use std::net::IpAddr;
 
@@ -127,6 +127,7 @@ fn link(index: u32, name: &str, mac: &str) -> Link {
         up: true,
         master: None,
         rp_filter: Some(0),
+        sysctls: crate::model::Sysctls::new(),
     }
 }
 
@@ -202,6 +203,9 @@ pub(super) fn node(random: &mut Random) -> Observed {
     }
     add_routes(&mut observed, random);
     observed.network.shield.refused = (random.below(4) == 0).then(|| "no nf_tables".into());
+    add_nexthops(&mut observed, random);
+    add_rules(&mut observed, random);
+    set_sysctls(&mut observed, random);
     for (at, permanent) in [("10.77.0.1", false), ("fe80::1", false), ("10.77.0.66", true)] {
         if random.yes() {
             observed.network.neighbours.push(Neighbour {
@@ -210,6 +214,8 @@ pub(super) fn node(random: &mut Random) -> Observed {
                 mac: Some("02:00:00:00:77:aa".into()),
                 permanent,
                 proxy: false,
+                flags: 0,
+                protocol: 0,
             });
         }
     }
@@ -263,6 +269,10 @@ fn add_routes(observed: &mut Observed, random: &mut Random) {
         Route { flags: 4, ..route("10.6.0.0/16", Some("203.0.113.1"), NIC) },
         multipath("10.7.0.0/16", &[("10.77.0.1", NIC, 0), ("10.77.0.5", NIC, 3)]),
         multipath("10.8.0.0/16", &[("10.77.0.1", NIC, 0), ("192.168.9.1", OTHER, 0)]),
+        // of one destination and metric with the first of all, and behind it
+        route("0.0.0.0/0", Some("192.168.9.1"), OTHER),
+        route("10.77.0.0/24", None, OTHER),
+        Route { table: 255, kind: 2, scope: 254, ..route("10.12.0.0/16", None, NIC) },
     ];
     if observed.network.addresses.iter().any(|a| a.link == NIC && a.ip.is_ipv6()) {
         let expires = Attribute { kind: 23, value: "78000000".into() };
@@ -281,5 +291,85 @@ fn add_routes(observed: &mut Observed, random: &mut Random) {
     }
     for route in random.some(&all) {
         add_route(observed, route);
+    }
+}
+
+/// A rule that names a link, in each family, between others of its priority.
+fn add_rules(observed: &mut Observed, random: &mut Random) {
+    let source = |third: u8| Attribute { kind: 2, value: format!("0a00{third:02x}00") };
+    let plain = |family, third| Rule {
+        source_len: 24,
+        attributes: vec![source(third)],
+        ..rule(family, 100, 100)
+    };
+    for family in [4, 6] {
+        let named = random.some(&[
+            plain(family, 1),
+            Rule { iif: Some(NIC.into()), ..plain(family, 2) },
+            plain(family, 3),
+            Rule { oif: Some(NIC.into()), iif: Some("lo".into()), ..plain(family, 4) },
+            Rule { iif: Some(OTHER.into()), ..plain(family, 5) },
+            Rule { priority: 90, iif: Some(NIC.into()), flags: 2, ..plain(family, 6) },
+        ]);
+        simulate(observed, &Step::AddRules { rules: named });
+    }
+}
+
+/// Objects by the NIC and by another link, a group of both, and routes by them.
+fn add_nexthops(observed: &mut Observed, random: &mut Random) {
+    if !random.yes() {
+        return;
+    }
+    let object = |id, gateway: &str, link: &str| Nexthop {
+        id,
+        family: if gateway.contains(':') { 10 } else { 2 },
+        protocol: 4,
+        flags: 0,
+        link: Some(link.to_owned()),
+        gateway: Some(ip(gateway)),
+        members: Vec::new(),
+        attributes: Vec::new(),
+    };
+    let members = [1, 2].map(|id| Member { id, weight: 0 }).to_vec();
+    let (family, protocol, flags, link, gateway) = (0, 4, 0, None, None);
+    let group =
+        Nexthop { id: 3, family, protocol, flags, link, gateway, members, attributes: vec![] };
+    let mut nexthops = vec![object(1, "10.77.0.1", NIC), object(2, "192.168.9.1", OTHER), group];
+    let by = |id: u8, to: &str| {
+        let attributes = vec![Attribute { kind: 30, value: format!("{id:02x}000000") }];
+        Route { link: None, scope: 0, attributes, ..route(to, None, NIC) }
+    };
+    let mut routes = vec![
+        by(1, "10.13.0.0/16"),
+        by(3, "10.14.0.0/16"),
+        Route { table: 100, ..by(1, "10.15.0.0/16") },
+        Route { prefsrc: Some(ip("10.77.0.2")), ..by(2, "10.16.0.0/16") },
+    ];
+    if observed.network.addresses.iter().any(|a| a.link == NIC && a.ip.is_ipv6()) {
+        nexthops.push(object(4, "fd00:77::1", NIC));
+        routes.push(by(4, "fd00:d::/64"));
+    }
+    simulate(observed, &Step::SetNexthops { nexthops });
+    for route in random.some(&routes) {
+        add_route(observed, route);
+    }
+}
+
+fn set_sysctls(observed: &mut Observed, random: &mut Random) {
+    let keys = ["ipv4/arp_ignore", "ipv4/proxy_arp", "ipv6/accept_ra", "ipv6/addr_gen_mode"];
+    let network = &mut observed.network;
+    network.rp_filter_default = u8::try_from(random.below(3)).unwrap();
+    for key in keys {
+        let mut value = || i64::try_from(random.below(2)).unwrap();
+        network.sysctl_defaults.insert(key.into(), value());
+        for link in network.links.iter_mut().filter(|link| [NIC, BRIDGE].contains(&&*link.name)) {
+            link.sysctls.insert(key.into(), value());
+        }
+    }
+    network.sysctl_defaults.insert("ipv6/disable_ipv6".into(), 1);
+    let dark = random.yes();
+    for link in network.links.iter_mut().filter(|link| [NIC, BRIDGE].contains(&&*link.name)) {
+        let ipv6 = network.addresses.iter().any(|a| a.link == link.name && a.ip.is_ipv6());
+        link.sysctls.insert("ipv6/disable_ipv6".into(), i64::from(dark && !ipv6));
     }
 }

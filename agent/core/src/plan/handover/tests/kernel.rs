@@ -1,10 +1,11 @@
 //! What a kernel and a network would not stand: checked before each simulated step.
 
 use super::super::addresses::left_out;
-use super::super::routes::{MAIN, canonical, identity, links_of};
+use super::super::compare::{canonical, place};
+use super::super::routes::{MAIN, links_of};
 use super::super::{OWN_PROTOCOL, SHADOW_TABLE, Step};
-use super::generator::{BRIDGE, NIC};
-use crate::model::{Address, Network, Observed, Route};
+use super::generator::{BRIDGE, NIC, route};
+use crate::model::{Address, Network, Nexthop, Observed, Route, Rule};
 use crate::plan::{self, ovs};
 
 /// Panics with what is wrong with carrying out a step here.
@@ -55,7 +56,7 @@ fn egress(network: &Network) -> Vec<Route> {
 
 fn check_handover(network: &Network, step: &Step) {
     match step {
-        Step::AddRoutes { routes } => {
+        Step::AddRoutes { routes } | Step::PrependRoutes { routes } => {
             let mut network = network.clone();
             for route in routes {
                 addable(&network, route);
@@ -64,7 +65,7 @@ fn check_handover(network: &Network, step: &Step) {
         }
         Step::DeleteRoutes { routes } => {
             for route in routes {
-                let there = canonical(&network.routes).any(|r| identity(&r) == identity(route));
+                let there = canonical(&network.routes).any(|r| place(&r) == place(route));
                 assert!(there, "{route} is not there to be deleted");
             }
         }
@@ -98,19 +99,50 @@ fn check_handover(network: &Network, step: &Step) {
             assert!(!network.shield.table, "the shield sends packets to what is deleted");
             assert!(network.shield.links, "there are no devices of a shield");
         }
-        Step::SetNeighbour(_) | Step::DeleteNeighbour(_) => {}
+        Step::SetSysctl { link, key, value } => {
+            let ipv6 = |a: &Address| a.link == *link && a.ip.is_ipv6();
+            let dark = key == "ipv6/disable_ipv6" && *value == 1;
+            let loses = network.addresses.iter().any(|a| ipv6(a) && left_out(a).is_none());
+            assert!(network.link(link).is_some(), "there is no {link}");
+            assert!(!dark || !loses, "{link} would lose its IPv6 addresses");
+        }
+        Step::SetNexthops { nexthops } => check_nexthops(network, nexthops),
+        Step::DeleteRules { rules } => {
+            let there = |rule: &Rule| network.rules.contains(rule);
+            assert!(rules.iter().all(there), "a rule is not there");
+        }
+        Step::AddRules { .. } | Step::SetNeighbour(_) | Step::DeleteNeighbour(_) => {}
+    }
+}
+
+fn check_nexthops(network: &Network, nexthops: &[Nexthop]) {
+    let mut known: Vec<u32> = network.nexthops.iter().map(|nexthop| nexthop.id).collect();
+    for nexthop in nexthops {
+        assert!(nexthop.members.iter().all(|m| known.contains(&m.id)), "{nexthop}");
+        known.push(nexthop.id);
+        let Some(gateway) = nexthop.gateway else { continue };
+        let by = nexthop.link.clone();
+        let route = Route { gateway: Some(gateway), link: by, ..route("0.0.0.0/0", None, NIC) };
+        reachable(network, &route);
     }
 }
 
 fn addable(network: &Network, route: &Route) {
     assert_eq!(route.table == SHADOW_TABLE, route.protocol == OWN_PROTOCOL, "{route}");
-    let there = canonical(&network.routes).any(|found| identity(&found) == identity(route));
+    let there = canonical(&network.routes).any(|found| place(&found) == place(route));
     assert!(!there, "{route} is there already");
     let source = route.prefsrc.is_none_or(|ip| network.addresses.iter().any(|a| a.ip == ip));
     assert!(source, "{route}: its source address is nowhere");
     for link in links_of(route) {
         assert!(network.link(link).is_some_and(|link| link.up), "{route}: {link} is not up");
     }
+    if let Some(id) = route.object() {
+        assert!(network.nexthops.iter().any(|nexthop| nexthop.id == id), "{route}: no such object");
+    }
+    reachable(network, route);
+}
+
+fn reachable(network: &Network, route: &Route) {
     let hops = route.hops.iter().map(|hop| (hop.gateway, Some(&hop.link)));
     let legs = hops.chain([(route.gateway, route.link.as_ref())]);
     for (gateway, link) in legs.filter(|_| route.flags & 4 == 0) {

@@ -1,20 +1,27 @@
 //! What holds for every node, at every interruption.
 
 use super::super::addresses::left_out;
-use super::super::routes::{canonical, key};
-use super::super::{Owner, Want};
+use super::super::compare::canonical;
+use super::super::{Owner, Want, plan_salvage};
 use super::generator::{BRIDGE, NIC, OTHER, Random, node};
 use super::{after, checkpoint, planned, to_bridge, to_uplink, want};
 use crate::model::{Network, Observed, Route};
 use crate::plan;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const NODES: u64 = 300;
+
+/// A route without the time that it has left.
+pub(super) fn timeless(mut route: Route) -> Route {
+    route.attributes.retain(|attribute| attribute.number() != 23);
+    route.attributes.sort();
+    route
+}
 
 /// What a person would compare: everything but learnt neighbours and the order of routes.
 fn state(observed: &Observed) -> (Network, BTreeSet<Route>, crate::model::Ovs) {
     let mut network = observed.network.clone();
-    let routes = canonical(&network.routes).map(|route| key(&route)).collect();
+    let routes = canonical(&network.routes).map(timeless).collect();
     network.routes.clear();
     network.neighbours.retain(|neighbour| neighbour.permanent || neighbour.proxy);
     network.neighbours.sort_by(|a, b| (&a.link, a.ip).cmp(&(&b.link, b.ip)));
@@ -23,6 +30,8 @@ fn state(observed: &Observed) -> (Network, BTreeSet<Route>, crate::model::Ovs) {
     // a bridge that was made ready stays so
     for bridge in network.links.iter_mut().filter(|link| link.name == BRIDGE) {
         (bridge.mac, bridge.mtu, bridge.up) = (None, 0, true);
+        // only the way back takes these from a bridge again
+        (bridge.rp_filter, bridge.sysctls) = (None, BTreeMap::new());
     }
     let mut ovs = observed.ovs.clone();
     for bridge in ovs.database.iter_mut().flat_map(|database| &mut database.bridges) {
@@ -173,6 +182,69 @@ fn what_other_links_have_is_never_touched() {
             for step in planned(&want, &now.clone(), None).steps() {
                 plan::simulate(&mut now, step);
                 assert_eq!(others(&now), others(&start), "seed {seed}: {step}");
+            }
+        }
+    }
+}
+
+/// Links of the IPv4 routes of each destination, in order; ours by one name.
+fn order(observed: &Observed) -> BTreeMap<(u32, std::net::IpAddr, u8, Option<u32>), Vec<String>> {
+    let mut found: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    let v4 = |route: &&Route| route.destination.is_ipv4();
+    for route in observed.network.routes.iter().filter(v4) {
+        let link = route.link.as_deref().unwrap_or("several");
+        let link = if [NIC, BRIDGE].contains(&link) { "ours" } else { link };
+        let group = (route.table, route.destination, route.prefix_len, route.metric);
+        found.entry(group).or_default().push(link.to_owned());
+    }
+    found
+}
+
+#[test]
+fn a_route_keeps_its_place_among_those_of_other_links() {
+    let mut contested = 0;
+    for seed in 0..NODES {
+        let start = node(&mut Random::new(seed));
+        if start.ovs.bridge(BRIDGE).is_some() {
+            continue;
+        }
+        contested += order(&start).values().filter(|links| links.len() > 1).count();
+        let moved = after(&start, &planned(&to_bridge(), &start, None));
+        assert_eq!(order(&moved), order(&start), "seed {seed}");
+        let home = after(&moved, &planned(&to_uplink(), &moved, None));
+        assert_eq!(order(&home), order(&start), "seed {seed}");
+    }
+    assert!(contested > 50, "{contested}");
+}
+
+/// The way back gives a bridge its own sysctls again too.
+#[test]
+fn from_every_interruption_the_way_back_leads_to_the_checkpoint() {
+    for seed in 0..NODES / 20 {
+        let start = node(&mut Random::new(seed));
+        let own = start.network.addresses.iter().any(|a| a.link == BRIDGE);
+        if own {
+            continue;
+        }
+        let back = checkpoint(&start);
+        let mut crashed = start.clone();
+        let had_bridge = start.ovs.bridge(BRIDGE).is_some();
+        for step in planned(&to_bridge(), &start, None).steps() {
+            plan::simulate(&mut crashed, step);
+            let home = want(Owner::Uplink, !had_bridge && crashed.ovs.bridge(BRIDGE).is_some());
+            let plan = plan_salvage(&home, &crashed, &back).unwrap();
+            let home_again = after(&crashed, &plan);
+            let again = plan_salvage(&home, &home_again, &back).unwrap();
+            assert!(again.is_empty(), "seed {seed}: {again}");
+            let sysctls = |o: &Observed| {
+                let links = o.network.links.iter();
+                links.map(|l| (l.name.clone(), l.rp_filter, l.sysctls.clone())).collect::<Vec<_>>()
+            };
+            assert_eq!(state(&home_again).1, state(&start).1, "seed {seed}");
+            assert_eq!(home_again.network.rules, start.network.rules, "seed {seed}");
+            assert_eq!(home_again.network.nexthops, start.network.nexthops, "seed {seed}");
+            if had_bridge {
+                assert_eq!(sysctls(&home_again), sysctls(&start), "seed {seed}");
             }
         }
     }

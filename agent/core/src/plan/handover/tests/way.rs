@@ -139,7 +139,7 @@ fn a_bridge_that_vanished_left_everything_in_the_checkpoint() {
         let home = after(&gone, &planned(&to_uplink(), &gone, Some(&back)));
         let routes = |o: &Observed| {
             let mut routes: Vec<Route> = super::super::canonical(&o.network.routes)
-                .map(|route| super::super::routes::key(&route))
+                .map(super::properties::timeless)
                 .collect();
             routes.sort();
             routes

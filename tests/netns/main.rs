@@ -3,6 +3,7 @@
 
 mod dumps;
 mod handover;
+mod lossless;
 mod shield;
 mod steps;
 

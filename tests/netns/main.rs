@@ -4,6 +4,7 @@
 mod dumps;
 mod handover;
 mod shield;
+mod matrix;
 mod steps;
 
 use nix::sched::{CloneFlags, unshare};

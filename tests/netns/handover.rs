@@ -51,7 +51,7 @@ fn carry_out(ovs: &OvsFixture, plan: &Plan, steps: usize) {
     }
 }
 
-fn move_to(ovs: &OvsFixture, to: Owner, way_back: Option<&Checkpoint>) {
+pub fn move_to(ovs: &OvsFixture, to: Owner, way_back: Option<&Checkpoint>) {
     let steps = plan(ovs, to, way_back);
     carry_out(ovs, &steps, usize::MAX);
     let again = plan(ovs, to, way_back);

@@ -3,7 +3,9 @@
 
 mod dumps;
 mod handover;
+mod lossless;
 mod shield;
+mod matrix;
 mod steps;
 
 use nix::sched::{CloneFlags, unshare};

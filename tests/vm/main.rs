@@ -5,6 +5,7 @@ mod annotated;
 mod bed;
 mod handover;
 mod killed;
+mod lossless;
 mod modules;
 mod refusals;
 mod rollback;

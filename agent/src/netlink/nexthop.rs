@@ -13,7 +13,14 @@ const NHA_ID: u16 = 1;
 const NHA_GROUP: u16 = 2;
 const NHA_OIF: u16 = 5;
 const NHA_GATEWAY: u16 = 6;
+const NHA_ENCAP: u16 = 8;
 const NHA_RES_GROUP: u16 = 12;
+/// Of one dump of a group, and not of the group; told from 6.9 on.
+const NHA_OP_FLAGS: u16 = 14;
+const NHA_GROUP_STATS: u16 = 15;
+const NHA_HW_STATS_USED: u16 = 17;
+const NESTED: [u16; 2] = [NHA_ENCAP, NHA_RES_GROUP];
+const NLA_F_NESTED: u16 = 0x8000;
 /// `NHA_RES_GROUP_PAD` and `NHA_RES_GROUP_UNBALANCED_TIME`: told, and refused when asked for.
 const RES_GROUP_STATE: [u16; 2] = [0, 4];
 
@@ -58,6 +65,7 @@ fn decode(body: &[u8], links: &Links) -> Decoded<Nexthop> {
             NHA_GROUP => nexthop.members = decode_members(attribute.value)?,
             NHA_OIF => nexthop.link = Some(links.known(attribute.u32()?)?),
             NHA_GATEWAY => nexthop.gateway = Some(attribute.ip()?),
+            NHA_OP_FLAGS | NHA_GROUP_STATS | NHA_HW_STATS_USED => {}
             NHA_RES_GROUP => nexthop.attributes.push(settings(&attribute)?),
             _ => nexthop.attributes.push(attribute.verbatim()),
         }
@@ -110,7 +118,10 @@ pub(crate) fn set(links: &Links, nexthop: &Nexthop) -> Result<Request, NetlinkEr
         attribute::push_ip(&mut body, NHA_GATEWAY, gateway);
     }
     for attribute in &nexthop.attributes {
-        attribute::push_verbatim(&mut body, attribute).map_err(|Malformed(detail)| {
+        // told without the flag that is asked for
+        let nested = if NESTED.contains(&attribute.number()) { NLA_F_NESTED } else { 0 };
+        let attribute = Attribute { kind: attribute.kind | nested, ..attribute.clone() };
+        attribute::push_verbatim(&mut body, &attribute).map_err(|Malformed(detail)| {
             NetlinkError::Invalid { operation: operation.clone(), detail }
         })?;
     }

@@ -57,7 +57,9 @@ impl Neighbours {
             neighbour.link == case.source && neighbour.flags & LEARNT_BY_A_PROGRAM != 0
         });
         let notes = foreign.map(|neighbour| {
-            format!("the neighbour {neighbour} stays: a program has learnt it and keeps it itself")
+            format!(
+                "the neighbour {neighbour} is not carried: a program has put it there as learnt, and keeps it itself"
+            )
         });
         Self { set, delete, notes: notes.collect() }
     }

@@ -110,13 +110,18 @@ fn contents(case: &Case<'_>, addresses: &Addresses, routes: &Routes, v4: bool) -
     });
     let more = routes.wanted.iter().filter(|route| is_family(route)).cloned();
     let objects = [Objects::of(network), case.before.map_or_else(Objects::default, Objects::of)];
+    let none = Objects::default();
     let mut contents: Vec<Route> = Vec::new();
     for route in main.chain(more) {
         let own = Route { table: SHADOW_TABLE, protocol: OWN_PROTOCOL, ..route };
-        let known = objects.iter().find(|objects| objects.know(&own));
-        let inline =
-            known.map_or_else(|| Objects::default().inline(own.clone()), |o| o.inline(own.clone()));
-        contents.extend(legs(&[routes::on(case, inline)]).map(Cow::into_owned));
+        if own.object().is_none() {
+            contents.push(own);
+            continue;
+        }
+        // of the checkpoint's objects those that are gone
+        let known = objects.iter().find(|objects| objects.know(&own)).unwrap_or(&none);
+        let inline = routes::on(case, known.inline(own));
+        contents.extend(legs(&[inline]).map(Cow::into_owned));
     }
     let connected: Vec<Route> = addresses.carried.iter().filter_map(connected).collect();
     for made in connected.into_iter().filter(is_family) {

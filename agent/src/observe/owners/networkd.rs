@@ -1,5 +1,5 @@
 //! systemd-networkd: what it says of a link in `/run/systemd/netif/links/IFINDEX`
-//! (src/network/networkd-state-file.c) and how it treats what is not its own.
+//! (src/network/networkd-state-file.c), and the leases it keeps beside.
 
 use super::files::{Files, ini, value};
 use super::{Place, claim};
@@ -14,11 +14,15 @@ pub(super) fn claims(place: &Place<'_>, files: &mut Files<'_>) -> Vec<Claim> {
 
 fn of(files: &mut Files<'_>, link: &str, index: u32) -> Vec<Claim> {
     let path = format!("/run/systemd/netif/links/{index}");
-    let Some(text) = files.text(&path) else { return away(files, link, &path) };
+    let Some(text) = files.text(&path) else {
+        return vec![claim(Holder::NetworkdAway, link, format!("{path} is not there"))];
+    };
     let state = ini(&text);
     let of = |key: &str| value(&state, "", key);
     match of("ADMIN_STATE") {
-        None | Some("unmanaged" | "initialized" | "pending") => return away(files, link, &path),
+        None | Some("unmanaged" | "initialized" | "pending") => {
+            return vec![claim(Holder::NetworkdAway, link, format!("{path} says unmanaged"))];
+        }
         Some(_) => {}
     }
     let file = of("NETWORK_FILE").unwrap_or("a .network file");
@@ -28,21 +32,4 @@ fn of(files: &mut Files<'_>, link: &str, index: u32) -> Vec<Claim> {
         found.push(claim(Holder::Dhcp, link, format!("systemd-networkd has {lease}")));
     }
     found
-}
-
-/// It does nothing to the link; to policy rules it may.
-fn away(files: &mut Files<'_>, link: &str, path: &str) -> Vec<Claim> {
-    let directories = ["/etc/systemd/networkd.conf.d", "/run/systemd/networkd.conf.d"];
-    let mut all: Vec<(String, String)> = files
-        .text("/etc/systemd/networkd.conf")
-        .map(|text| (String::new(), text))
-        .into_iter()
-        .collect();
-    all.extend(files.layered(&directories, ".conf"));
-    let lines: Vec<_> = all.iter().flat_map(|(_, text)| ini(text)).collect();
-    let off = |key| matches!(value(&lines, "Network", key), Some("no" | "false" | "off" | "0"));
-    if off("ManageForeignRoutingPolicyRules") {
-        return Vec::new();
-    }
-    vec![claim(Holder::NetworkdAway, link, format!("{path} says unmanaged"))]
 }

@@ -11,6 +11,7 @@ mod networkd;
 mod yaml;
 
 use super::owners::files::Files;
+use super::owners::network_manager::unmanaged;
 use pointsman_core::model::{Persisted, PersistedAddress, Writer};
 use std::net::IpAddr;
 
@@ -51,6 +52,10 @@ pub(super) fn observe(
         found.extend(networkd::read(files, &uplink));
     }
     let of = |there: bool, writer: Writer| there.then_some(writer);
+    // a program that is told to leave the link alone gives it nothing
+    let away = |writer| found.iter().any(|file| file.writer == writer && !file.at_boot);
+    let manager = manager && unmanaged(files, name).is_none();
+    let networkd = networkd && !away(Writer::Networkd);
     let writer = of(netplan, Writer::Netplan)
         .or(of(manager, Writer::Keyfile))
         .or(of(networkd, Writer::Networkd))

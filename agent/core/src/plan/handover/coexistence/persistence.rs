@@ -115,9 +115,8 @@ fn written_routes<'a>(uplink: &str, network: &'a Network) -> Vec<&'a Route> {
 fn usual(host: &Host) -> Writer {
     let is = |name: &str| host.os_id == name || host.os_like.iter().any(|like| like == name);
     match () {
-        () if is("ubuntu") => Writer::Netplan,
         () if is("debian") => Writer::Ifupdown,
-        () if is("rhel") || is("fedora") || is("suse") => Writer::Keyfile,
+        () if is("rhel") || is("fedora") || is("suse") => Writer::Ifcfg,
         () => Writer::Networkd,
     }
 }

@@ -38,13 +38,26 @@ const fn row(
     Row { holder, title, decision, why, lines }
 }
 
+impl Row {
+    /// The row as it stands in the reference.
+    pub fn in_reference(&self) -> String {
+        let decision = match self.decision {
+            Decision::Proceed => "proceed".to_owned(),
+            Decision::Refuse(reason) => format!("`{reason}`"),
+            Decision::Never(reason) => format!("`{reason}`, always"),
+        };
+        let lines: Vec<String> = self.lines.iter().map(|line| format!("`{line}`")).collect();
+        format!("| {} | {decision} | {} | {} |", self.title, self.why, lines.join(" "))
+    }
+}
+
 /// Every holder, in the order of the reference.
 pub const TABLE: &[Row] = &[
     row(
         Holder::NetworkManager,
         "NetworkManager manages the link",
         Decision::Refuse("ManagedByNetworkManager"),
-        "it puts its addresses and routes back on UPLINK when it restarts, reapplies a profile or sees a carrier come back",
+        "it puts its addresses and routes back on UPLINK when it restarts or a profile is activated. Told to leave the link alone it takes the addresses away, so reboot after that instead of reloading; from then on something else has to configure UPLINK at boot",
         &[
             "/etc/NetworkManager/conf.d/90-pointsman.conf:",
             "[keyfile]",
@@ -62,7 +75,7 @@ pub const TABLE: &[Row] = &[
         Holder::Networkd,
         "systemd-networkd configures the link",
         Decision::Refuse("ManagedByNetworkd"),
-        "it puts its addresses and routes back on UPLINK when it restarts, reloads or sees a carrier come back",
+        "it puts its addresses and routes back on UPLINK when it restarts or the carrier comes back. Told to leave the link alone it takes the addresses away, so reboot after that instead of reloading; from then on something else has to configure UPLINK at boot",
         &[
             "/etc/systemd/network/00-pointsman.network:",
             "[Match]",
@@ -75,13 +88,8 @@ pub const TABLE: &[Row] = &[
         Holder::NetworkdAway,
         "systemd-networkd runs and leaves the link alone",
         Decision::Proceed,
-        "when it starts it removes policy rules that are not its own, the one of a move in progress too, unless told not to",
-        &[
-            "/etc/systemd/networkd.conf.d/90-pointsman.conf:",
-            "[Network]",
-            "ManageForeignRoutingPolicyRules=no",
-            "ManageForeignRoutes=no",
-        ],
+        "it changes only links that it configures",
+        &[],
     ),
     row(
         Holder::Ifupdown,

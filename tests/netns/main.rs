@@ -3,6 +3,7 @@
 
 mod dumps;
 mod handover;
+mod owners;
 mod shield;
 mod steps;
 

@@ -7,11 +7,12 @@ use pointsman_core::model::{Claim, Holder};
 pub(super) fn claims(place: &Place<'_>, files: &mut Files<'_>) -> Vec<Claim> {
     let uplink = place.uplink;
     let mut found = Vec::new();
-    // `LOGICAL=PHYSICAL` lines of ifupdown, one file per link of ifupdown2
+    // `LOGICAL=PHYSICAL` lines of ifupdown 0.8, and a file per link, which is empty when it is down
     let state = files.text("/run/network/ifstate").unwrap_or_default();
     let mut lines = state.lines().map(str::trim);
     let is_up = |line: &str| line == uplink || line.starts_with(&format!("{uplink}="));
-    if lines.any(is_up) || files.exists(&format!("/run/network/ifstate.{uplink}")) {
+    let own = files.text(&format!("/run/network/ifstate.{uplink}")).unwrap_or_default();
+    if lines.any(is_up) || !own.trim().is_empty() {
         found.push(claim(Holder::Ifupdown, uplink, format!("/run/network/ifstate names {uplink}")));
     }
     let directories = ["/etc/netplan", "/run/netplan", "/usr/lib/netplan"];

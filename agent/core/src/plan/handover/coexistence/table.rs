@@ -145,7 +145,7 @@ pub const TABLE: &[Row] = &[
         Holder::LinkDns,
         "systemd-resolved asks name servers of the link",
         Decision::Refuse("UplinkDns"),
-        "it forgets the name servers of a link without addresses",
+        "it asks the name servers of a link only while the link has an address",
         &["/etc/systemd/resolved.conf.d/90-pointsman.conf:", "[Resolve]", "DNS=SERVERS"],
     ),
     row(

@@ -2,6 +2,7 @@
 
 use pointsman_core::config::keys;
 use pointsman_core::keys::{AGENT_KEYS, DESIRED_PROFILE, PREFIX, RETRY};
+use pointsman_core::plan::handover::coexistence::{TABLE, acceptable};
 use pointsman_core::report::State;
 
 fn reference() -> String {
@@ -47,5 +48,28 @@ fn every_exit_code_of_the_usage_is_in_the_reference() {
     let text = reference();
     for code in 0..=5 {
         assert!(rows(&text).contains(&&*code.to_string()), "{code} is missing");
+    }
+}
+
+#[test]
+fn the_table_of_owners_is_in_the_reference_word_for_word() {
+    let text = reference();
+    let missing: Vec<String> = TABLE
+        .iter()
+        .map(pointsman_core::plan::handover::coexistence::Row::in_reference)
+        .filter(|row| !text.lines().any(|line| line == row))
+        .collect();
+    assert!(missing.is_empty(), "missing:\n{}", missing.join("\n"));
+    let table = text.split("## Who else configures the uplink").nth(1).unwrap();
+    let found = table.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);
+    let found = found.take_while(|line| line.starts_with("| ")).count();
+    assert_eq!(found, TABLE.len(), "the reference has more rows than the code");
+}
+
+#[test]
+fn every_reason_that_can_be_accepted_is_in_the_reference() {
+    let text = reference();
+    for reason in acceptable() {
+        assert!(text.contains(&format!("`{reason}`")), "{reason} is missing");
     }
 }

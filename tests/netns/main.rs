@@ -4,6 +4,7 @@
 mod dumps;
 mod handover;
 mod lossless;
+mod owners;
 mod shield;
 mod matrix;
 mod steps;

@@ -60,7 +60,7 @@ impl Goal {
                     to: *to,
                     delete_bridge: *delete_bridge,
                 };
-                handover::plan_handover(&want, observed, way_back)
+                handover::coexistence::plan_beside(&settings.node, &want, observed, way_back)
             }
             Self::Modules { kernel, target, activate } => {
                 let want =

@@ -90,6 +90,8 @@ pub(super) fn settings(options: &Options) -> Result<Settings> {
             uplink: options.uplink.clone().unwrap_or_default(),
             bridge: BRIDGE.into(),
             ovsdb: OVSDB.into(),
+            accept: Vec::new(),
+            companions: Vec::new(),
         }),
     };
     if let Some(uplink) = &options.uplink {

@@ -2,7 +2,7 @@ use super::attribute::{self, Decoded, Malformed};
 use super::{Connection, NetlinkError, Request};
 use netlink_packet_core::Emitable;
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
-use pointsman_core::model::Link;
+use pointsman_core::model::{Bond, Link};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
@@ -12,11 +12,16 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_QDISC: u16 = 6;
+const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 const IF_OPER_UP: u8 = 6;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_BOND_MODE: u16 = 1;
+const IFLA_BOND_FAIL_OVER_MAC: u16 = 13;
 
 /// The links of a network namespace, by index: every other message names a link by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,6 +35,7 @@ struct Entry {
     /// it is set up: both come with the carrier, a moment later, and until then it drops.
     ready: bool,
     master: Option<u32>,
+    parent: Option<u32>,
 }
 
 impl Links {
@@ -43,7 +49,9 @@ impl Links {
         found.sort_by_key(|entry| entry.link.index);
         let names = Self(found.clone());
         for entry in &mut found {
-            entry.link.master = entry.master.and_then(|index| names.name(index).map(str::to_owned));
+            let name = |index: u32| names.name(index).map(str::to_owned);
+            entry.link.master = entry.master.and_then(name);
+            entry.link.parent = entry.parent.and_then(name);
         }
         Ok(Self(found))
     }
@@ -107,14 +115,17 @@ fn decode(body: &[u8]) -> Decoded<Entry> {
     let header = LinkHeader::parse(body).map_err(|error| Malformed(error.to_string()))?;
     let mut link =
         Link { index: header.index, up: header.flags.contains(LinkFlags::Up), ..Link::default() };
-    let mut master = None;
     let (mut operational, mut queue) = (false, None);
+    let (mut master, mut parent, mut parent_elsewhere) = (None, None, false);
     for attribute in attribute::parse(body.get(16..).unwrap_or_default())? {
         match attribute.kind() {
             IFLA_IFNAME => link.name = attribute.text()?,
             IFLA_OPERSTATE => operational = attribute.u8()? == IF_OPER_UP,
             IFLA_QDISC => queue = Some(attribute.text()?),
             IFLA_MTU => link.mtu = attribute.u32()?,
+            IFLA_LINK => parent = Some(attribute.u32()?).filter(|index| *index != 0),
+            // then the number above is one of that namespace
+            IFLA_LINK_NETNSID => parent_elsewhere = true,
             IFLA_MASTER => master = Some(attribute.u32()?),
             IFLA_ADDRESS if !attribute.value.is_empty() => {
                 link.mac = Some(attribute::mac_text(attribute.value));
@@ -123,12 +134,30 @@ fn decode(body: &[u8]) -> Decoded<Entry> {
                 let nested = attribute.nested()?;
                 let kind = nested.iter().find(|inner| inner.kind() == IFLA_INFO_KIND);
                 link.kind = kind.map(attribute::Raw::text).transpose()?;
+                let data = nested.iter().find(|inner| inner.kind() == IFLA_INFO_DATA);
+                if let (Some("bond"), Some(data)) = (link.kind.as_deref(), data) {
+                    link.bond = Some(bond(*data)?);
+                }
             }
             _ => {}
         }
     }
     let ready = operational && queue.is_some_and(|queue| queue != "noop");
-    Ok(Entry { link, running: header.flags.contains(LinkFlags::Running), ready, master })
+    let parent = parent.filter(|_| !parent_elsewhere);
+    let running = header.flags.contains(LinkFlags::Running);
+    Ok(Entry { link, running, ready, master, parent })
+}
+
+fn bond(data: attribute::Raw<'_>) -> Decoded<Bond> {
+    let mut bond = Bond::default();
+    for attribute in data.nested()? {
+        match attribute.kind() {
+            IFLA_BOND_MODE => bond.mode = attribute.u8()?,
+            IFLA_BOND_FAIL_OVER_MAC => bond.fail_over_mac = attribute.u8()?,
+            _ => {}
+        }
+    }
+    Ok(bond)
 }
 
 /// `ip link set LINK up`.

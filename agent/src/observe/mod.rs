@@ -5,7 +5,9 @@ mod host;
 pub mod modules;
 pub mod network;
 pub mod ovs;
+pub mod owners;
 mod payload;
+mod persistence;
 mod shield;
 pub mod sysctl;
 
@@ -70,6 +72,7 @@ pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, Obs
     observed.network = network::read().map_err(of("the network"))?;
     sysctl::read(&mut observed.network, &[&settings.node.uplink, &settings.node.bridge])
         .map_err(of("the network"))?;
+    observed.owners = Some(owners::observe(&executor.root, &settings.node, &observed.network));
     observe_payload(&mut observed, &executor.payload);
     observe_cni(&mut observed, &executor.root, &settings.paths, &executor.payload)
         .map_err(of("the CNI files"))?;

@@ -20,6 +20,8 @@ pub const PROFILES: &str = r#"
 [node]
 uplink = "eth1"
 bridge = "br-int"
+# the tests give it its addresses, as nothing does at boot
+accept = ["UplinkNotPersistent"]
 
 [profiles.nsx-ovs]
 modules = "payload"

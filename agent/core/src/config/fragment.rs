@@ -5,6 +5,7 @@ use super::{
     Activate, AddressesChoice, BadConfig, CniChoice, ModulesChoice, Node, OvsRunner, Paths,
     Profile, Settings, Switch,
 };
+use crate::plan::handover::coexistence;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -27,6 +28,10 @@ struct NodeFragment {
     uplink: Option<String>,
     bridge: Option<String>,
     ovsdb: Option<String>,
+    #[serde(default)]
+    accept: Vec<String>,
+    #[serde(default)]
+    companions: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,7 +104,7 @@ fn known(profiles: &BTreeMap<String, Profile>) -> String {
 
 impl NodeFragment {
     fn into_node(self) -> Result<Node, BadConfig> {
-        let Self { uplink, bridge, ovsdb } = self;
+        let Self { uplink, bridge, ovsdb, accept, companions } = self;
         let uplink = uplink.ok_or_else(|| BadConfig::Missing {
             key: "node.uplink".into(),
             expected: "the name of the NIC that holds the node's addresses".into(),
@@ -108,6 +113,8 @@ impl NodeFragment {
             uplink: link("node.uplink", uplink)?,
             bridge: link("node.bridge", bridge.unwrap_or_else(|| super::BRIDGE.into()))?,
             ovsdb: ovsdb.unwrap_or_else(|| super::OVSDB.into()),
+            accept: accept.into_iter().map(reason).collect::<Result<_, _>>()?,
+            companions,
         };
         if node.uplink == node.bridge {
             return Err(BadConfig::Wrong {
@@ -142,6 +149,19 @@ impl ProfileFragment {
             ovs: ovs.unwrap_or(OvsRunner::Host),
         })
     }
+}
+
+/// A reason that can be accepted.
+fn reason(word: String) -> Result<String, BadConfig> {
+    let known = coexistence::acceptable();
+    if known.contains(&word.as_str()) {
+        return Ok(word);
+    }
+    Err(BadConfig::Wrong {
+        key: "node.accept".into(),
+        found: word,
+        expected: format!("reasons of this list are expected: `{}`", known.join("`, `")),
+    })
 }
 
 /// The kernel's rule for device names: `dev_valid_name` in net/core/dev.c.

@@ -25,6 +25,14 @@ const KEYS: &[Key] = &[
     key("node.uplink", "the NIC whose addresses are moved; required"),
     key("node.bridge", "the Open vSwitch bridge; `br-int`"),
     key("node.ovsdb", "socket of ovsdb-server on the host; `unix:/var/run/openvswitch/db.sock`"),
+    key(
+        "node.accept",
+        "reasons that do not stop a move to the bridge, e.g. `[\"UplinkDhcp\"]`; none by default",
+    ),
+    key(
+        "node.companions",
+        "other bridges, internal ports and datapaths that may go down with the bridge; none by default",
+    ),
     key("paths.cni_bin", "directory of the CNI binaries on the host; `/opt/cni/bin`"),
     key("paths.cni_conf", "directory of the CNI configuration on the host; `/etc/cni/net.d`"),
     key(

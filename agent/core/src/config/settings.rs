@@ -36,6 +36,12 @@ pub struct Node {
     pub bridge: String,
     /// `unix:PATH` of ovsdb-server, on the host.
     pub ovsdb: String,
+    /// Reasons that do not stop a move to the bridge: the operator knows of them.
+    #[serde(default)]
+    pub accept: Vec<String>,
+    /// Other bridges, internal ports and datapaths that may be stopped or deleted with the bridge.
+    #[serde(default)]
+    pub companions: Vec<String>,
 }
 
 /// `[paths]`: absolute, on the host.

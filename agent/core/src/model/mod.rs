@@ -13,6 +13,7 @@ mod network;
 mod nexthop;
 mod observed;
 mod ovs;
+mod owner;
 mod shield;
 
 pub use cni::*;
@@ -24,4 +25,5 @@ pub use network::*;
 pub use nexthop::*;
 pub use observed::*;
 pub use ovs::*;
+pub use owner::{Claim, Holder, Owners, Persisted, PersistedAddress, Writer};
 pub use shield::*;

@@ -59,6 +59,21 @@ pub struct Link {
     /// Of the uplink and the bridge, as far as a handover carries them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: Sysctls,
+    /// `IFLA_LINK`: name of the device that a VLAN or macvlan lies on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Of a bond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bond: Option<Bond>,
+}
+
+/// What of a bond decides which MAC the wire sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bond {
+    /// `BOND_MODE_*`: 1 active-backup, 5 balance-tlb, 6 balance-alb.
+    pub mode: u8,
+    /// `BOND_FOM_*`: 0 none, 1 active, 2 follow.
+    pub fail_over_mac: u8,
 }
 
 /// An address of a link, as the kernel would have to be told it again.

@@ -1,4 +1,4 @@
-use super::{Cni, FileState, Host, Modules, Network, Ovs};
+use super::{Cni, FileState, Host, Modules, Network, Ovs, Owners};
 use crate::payload::Payload;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -17,6 +17,9 @@ pub struct Observed {
     pub network: Network,
     /// Open vSwitch: its database, its daemons, its datapaths.
     pub ovs: Ovs,
+    /// Who else configures the uplink; none in an observation that did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owners: Option<Owners>,
     /// Every directory entry that a plan looks at, by absolute path on the host: module
     /// directories, depmod's configuration, CNI directories. What is not here is not there.
     pub files: BTreeMap<String, FileState>,

@@ -178,7 +178,8 @@ fn plan_target(
         draft.hand_over(owner, target.delete_bridge)?;
     }
     if target.daemons == Daemons::Rest {
-        draft.push("Stop Open vSwitch, as before", ovs::stop_and_free);
+        let before = way_back.map(|checkpoint| &checkpoint.before.ovs);
+        draft.push("Stop Open vSwitch, as before", |now| ovs::stop_but_spare(now, before));
     }
     if let Some(files) = target.cni {
         let want = cni::Want { target: files, paths: settings.paths.clone() };
@@ -219,9 +220,13 @@ impl<'a> Draft<'a> {
             to,
             delete_bridge: delete_bridge && to == Owner::Uplink,
         };
+        let node = &self.settings.node;
         let part = match self.way_back.filter(|_| self.salvage) {
-            Some(way_back) => handover::plan_salvage(&want, &self.now, way_back)?,
-            None => handover::plan_handover(&want, &self.now, self.way_back)?,
+            Some(way_back) => {
+                let want = handover::coexistence::sparing(node, &want, &self.now);
+                handover::plan_salvage(&want, &self.now, way_back)?
+            }
+            None => handover::coexistence::plan_beside(node, &want, &self.now, self.way_back)?,
         };
         self.append(part);
         Ok(())
@@ -272,22 +277,66 @@ impl<'a> Draft<'a> {
         self.modules(target, Activate::Live)
     }
 
-    /// A datapath takes the addresses of all its internal ports along, and only those of
-    /// our bridge are put back.
+    /// A datapath takes all its internal ports and their addresses along, and only those of our
+    /// bridge are put back. Nothing that the configuration does not name goes down with it.
     fn spare_foreign_ports(&self) -> Result<(), Refusal> {
-        let ours = [&self.settings.node.bridge, &self.settings.node.uplink];
         let vports = self.now.ovs.datapaths.iter().flat_map(|datapath| datapath.vports.iter());
-        let mut foreign = vports.filter(|port| !ours.contains(port)).filter(|port| {
+        let mut foreign = vports.filter(|port| !self.is_named(port)).filter(|port| {
             self.now.network.addresses.iter().any(|a| a.link == **port && a.scope == 0)
         });
-        let Some(port) = foreign.next() else { return Ok(()) };
+        if let Some(port) = foreign.next() {
+            return Err(Refusal::new(
+                "ForeignBridge",
+                format!(
+                    "{port} of the kernel datapath has addresses, which it would lose when Open vSwitch \
+                     is stopped to exchange the loaded modules; nothing was changed; move them away, or \
+                     set `activate = \"reboot\"`"
+                ),
+            ));
+        }
+        // on the way back this was asked before the first change
+        let Some(what) = self.foreign().filter(|_| self.way_back.is_none()) else { return Ok(()) };
         Err(Refusal::new(
             "ForeignBridge",
             format!(
-                "{port} of the kernel datapath has addresses, which it would lose when Open vSwitch \
-                 is stopped to exchange the loaded modules; nothing was changed; move them away, or \
-                 set `activate = \"reboot\"`"
+                "{what} is not named in the configuration, and would go down when Open vSwitch is \
+                 stopped to exchange the loaded modules; nothing was changed; name it in \
+                 `node.companions` if it may, or set `activate = \"reboot\"`"
             ),
         ))
+    }
+
+    fn is_named(&self, name: &str) -> bool {
+        let node = &self.settings.node;
+        name == node.bridge || name == node.uplink || node.companions.iter().any(|own| own == name)
+    }
+
+    /// A bridge, an internal port or a datapath of somebody else.
+    fn foreign(&self) -> Option<String> {
+        let ovs = &self.now.ovs;
+        let bridges = || ovs.database.iter().flat_map(|database| &database.bridges);
+        if let Some(bridge) = bridges().find(|bridge| !self.is_named(&bridge.name)) {
+            return Some(format!("the bridge {}", bridge.name));
+        }
+        let mut ports = bridges().flat_map(|bridge| &bridge.ports);
+        if let Some(port) = ports.find(|port| port.kind == "internal" && !self.is_named(&port.name))
+        {
+            return Some(format!("the internal port {}", port.name));
+        }
+        if let Some(datapath) = ovs
+            .datapaths
+            .iter()
+            .find(|datapath| datapath.name != ovs::DATAPATH && !self.is_named(&datapath.name))
+        {
+            return Some(format!("the datapath {}", datapath.name));
+        }
+        // what the database does not know, or while it does not answer
+        let internal = |name: &&String| {
+            let link = self.now.network.link(name);
+            link.is_some_and(|link| link.kind.as_deref() == Some("openvswitch"))
+        };
+        let vports = ovs.datapaths.iter().flat_map(|datapath| &datapath.vports);
+        let port = vports.filter(internal).find(|port| !self.is_named(port))?;
+        Some(format!("the internal port {port} of the kernel datapath"))
     }
 }

@@ -9,6 +9,7 @@
 //! order covers, the moment in which vswitchd takes the port, is left to a *shield*.
 
 mod addresses;
+pub mod coexistence;
 mod compare;
 mod neighbours;
 mod nexthops;

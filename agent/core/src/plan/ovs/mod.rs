@@ -4,7 +4,7 @@ mod simulation;
 
 pub use simulation::simulate;
 
-use crate::model::Observed;
+use crate::model::{Observed, Ovs};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -100,6 +100,19 @@ impl fmt::Display for Step {
             }
         }
     }
+}
+
+/// The datapath that vswitchd makes for its bridges of the kernel.
+pub const DATAPATH: &str = "ovs-system";
+
+/// [`stop_and_free`], but for the datapaths that were there before the daemons ran.
+pub fn stop_but_spare(observed: &Observed, before: Option<&Ovs>) -> Vec<Step> {
+    let was = |name: &String| {
+        before.is_some_and(|before| before.datapaths.iter().any(|found| found.name == *name))
+    };
+    let mut steps = stop_and_free(observed);
+    steps.retain(|step| !matches!(step, Step::DeleteDatapath { datapath } if was(datapath)));
+    steps
 }
 
 /// What frees the kernel's module: no daemon, no datapath. Addresses must be off the

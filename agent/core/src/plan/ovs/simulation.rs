@@ -134,6 +134,7 @@ fn add_link(network: &mut Network, name: &str, kind: &str, mac: Option<String>) 
         master: None,
         rp_filter: Some(network.rp_filter_default),
         sysctls: network.sysctl_defaults.clone(),
+        ..Link::default()
     });
 }
 

@@ -185,6 +185,6 @@ fn a_hung_server_is_stopped_too() {
 #[test]
 fn an_observation_without_the_newer_fields_is_still_read() {
     let text = r#"{"database":null,"database_error":"x","vswitchd":true,"datapaths":[]}"#;
-    let ovs: crate::model::Ovs = serde_json::from_str(text).unwrap();
+    let ovs: Ovs = serde_json::from_str(text).unwrap();
     assert!(ovs.vswitchd && !ovs.ovsdb_server && ovs.stopped.is_none());
 }

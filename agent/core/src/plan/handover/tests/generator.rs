@@ -127,7 +127,7 @@ fn link(index: u32, name: &str, mac: &str) -> Link {
         up: true,
         master: None,
         rp_filter: Some(0),
-        sysctls: crate::model::Sysctls::new(),
+        ..Link::default()
     }
 }
 

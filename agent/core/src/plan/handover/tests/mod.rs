@@ -1,3 +1,4 @@
+mod coexistence;
 mod generator;
 mod kernel;
 mod properties;

@@ -1,0 +1,253 @@
+//! The table of owners, decided on: each row proceeds or refuses as it says, and no way back
+//! is refused.
+
+use super::super::coexistence::{Decision, TABLE, acceptable, plan_beside};
+use super::super::{Owner, Want};
+use super::generator::{BRIDGE, NIC, add, add_bridge, add_route, address, bare, route};
+use super::{checkpoint, want};
+use crate::config::Node;
+use crate::error::Reasoned as _;
+use crate::model::{
+    Bond, Claim, Holder, Link, Observed, Owners, Persisted, PersistedAddress, Port, Writer,
+};
+use crate::plan::{Plan, Refusal};
+
+fn node(accept: &[&str]) -> Node {
+    let accept = accept.iter().map(|word| (*word).to_owned()).collect();
+    let (uplink, bridge) = (NIC.into(), BRIDGE.into());
+    Node { uplink, bridge, ovsdb: String::new(), accept, companions: Vec::new() }
+}
+
+/// A node that was looked at, with an address that comes back at boot.
+fn ready() -> Observed {
+    let mut observed = bare();
+    add(&mut observed, address(NIC, "10.77.0.2/24"));
+    let own = PersistedAddress { ip: "10.77.0.2".parse().unwrap(), prefix_len: Some(24) };
+    let file = Persisted {
+        writer: Writer::Ifupdown,
+        file: "/etc/network/interfaces".into(),
+        at_boot: true,
+        automatic: false,
+        addresses: vec![own],
+        names: vec![own.ip],
+    };
+    observed.owners = Some(Owners { persisted: vec![file], ..Owners::default() });
+    observed
+}
+
+fn nic(observed: &mut Observed) -> &mut Link {
+    observed.network.links.iter_mut().find(|link| link.name == NIC).unwrap()
+}
+
+fn above(observed: &mut Observed, kind: &str) {
+    let (kind, parent) = (Some(kind.into()), Some(NIC.into()));
+    let link = Link { index: 90, name: "above0".into(), kind, parent, ..Link::default() };
+    observed.network.links.push(link);
+}
+
+fn mastered(observed: &mut Observed, kind: &str) {
+    let kind = Some(kind.into());
+    observed.network.links.push(Link { index: 91, name: "m0".into(), kind, ..Link::default() });
+    nic(observed).master = Some("m0".into());
+}
+
+/// Makes a host on which the row's holder is found, as its observer would say it.
+fn with(holder: Holder) -> Observed {
+    let mut observed = ready();
+    let bond = |mode, fail_over_mac| Some(Bond { mode, fail_over_mac });
+    match holder {
+        Holder::BondOfManyMacs => {
+            let link = nic(&mut observed);
+            (link.kind, link.bond) = (Some("bond".into()), bond(6, 0));
+        }
+        Holder::BondChangingMac => {
+            let link = nic(&mut observed);
+            (link.kind, link.bond) = (Some("bond".into()), bond(1, 1));
+        }
+        Holder::Bond => {
+            let link = nic(&mut observed);
+            (link.kind, link.bond) = (Some("bond".into()), bond(1, 2));
+        }
+        Holder::Team => nic(&mut observed).kind = Some("team".into()),
+        Holder::Vlan => nic(&mut observed).kind = Some("vlan".into()),
+        Holder::VlanAbove => above(&mut observed, "vlan"),
+        Holder::MacvlanAbove => above(&mut observed, "macvlan"),
+        Holder::Vrf => mastered(&mut observed, "vrf"),
+        Holder::Port => mastered(&mut observed, "bond"),
+        Holder::NetworkManager
+        | Holder::NetworkManagerAway
+        | Holder::Networkd
+        | Holder::NetworkdAway
+        | Holder::Ifupdown
+        | Holder::Netplan
+        | Holder::CloudInit
+        | Holder::Dhcp
+        | Holder::Keepalived
+        | Holder::KubeVip
+        | Holder::LinkDns => {
+            let claim = Claim { holder, link: NIC.into(), evidence: "seen DNS 9.9.9.9".into() };
+            observed.owners.as_mut().unwrap().claims.push(claim);
+        }
+    }
+    observed
+}
+
+fn beside(observed: &Observed, accept: &[&str], to: Owner) -> Result<Plan, Refusal> {
+    plan_beside(&node(accept), &want(to, false), observed, None)
+}
+
+#[test]
+fn every_row_decides_as_it_says() {
+    for row in TABLE {
+        let observed = with(row.holder);
+        let plan = beside(&observed, &[], Owner::Bridge);
+        match row.decision {
+            Decision::Proceed => {
+                let notes = plan.unwrap().notes.join("\n");
+                assert!(notes.contains(row.title), "{row:?}: {notes}");
+            }
+            Decision::Refuse(reason) => {
+                let refusal = plan.unwrap_err();
+                assert_eq!((refusal.reason(), refusal.is_transient()), (reason, false), "{row:?}");
+                for word in [row.title, NIC, "nothing was changed", "node.accept"] {
+                    assert!(refusal.message.contains(word), "{word} is not in {refusal}");
+                }
+                for placeholder in ["UPLINK", "BRIDGE", "SERVERS"] {
+                    assert!(!refusal.message.contains(placeholder), "{refusal}");
+                }
+                let notes = beside(&observed, &[reason], Owner::Bridge).unwrap().notes.join("\n");
+                assert!(notes.contains("accepted: "), "{notes}");
+            }
+            Decision::Never(reason) => {
+                assert_eq!(plan.unwrap_err().reason(), reason, "{row:?}");
+                let all = acceptable();
+                assert_eq!(beside(&observed, &all, Owner::Bridge).unwrap_err().reason(), reason);
+            }
+        }
+    }
+}
+
+/// Whoever is found: what stands at the bridge gets back to the uplink, and a transaction
+/// that was begun can be finished.
+#[test]
+fn no_way_back_is_refused() {
+    for row in TABLE.iter().filter(|row| !matches!(row.holder, Holder::Vrf | Holder::Port)) {
+        let before = with(row.holder);
+        let mut moved = ready();
+        add_bridge(&mut moved, true);
+        moved.network.addresses.retain(|address| address.link != NIC);
+        add(&mut moved, address(BRIDGE, "10.77.0.2/24"));
+        moved.owners.clone_from(&before.owners);
+        let owners = moved.owners.as_mut().unwrap();
+        owners.unread.push("read /etc/x: permission denied".into());
+        owners.persisted.clear();
+        assert!(!beside(&moved, &[], Owner::Uplink).unwrap().is_empty(), "{row:?}");
+        let back = checkpoint(&before);
+        for to in [Owner::Bridge, Owner::Uplink] {
+            let planned = plan_beside(&node(&[]), &want(to, false), &before, Some(&back));
+            assert!(planned.is_ok(), "{row:?} to {to:?}: {planned:?}");
+        }
+    }
+}
+
+#[test]
+fn an_address_that_does_not_come_back_at_boot() {
+    let mut observed = ready();
+    add(&mut observed, address(NIC, "10.77.0.3/24"));
+    add(&mut observed, address(NIC, "fd77::2/64"));
+    add_route(&mut observed, route("0.0.0.0/0", Some("10.77.0.1"), NIC));
+    let refusal = beside(&observed, &[], Owner::Bridge).unwrap_err();
+    assert_eq!(refusal.reason(), "UplinkNotPersistent");
+    for word in ["10.77.0.3/24, fd77::2/64", "/etc/network/interfaces: 10.77.0.2", "node.accept"] {
+        assert!(refusal.message.contains(word), "{word} is not in {refusal}");
+    }
+    assert!(beside(&observed, &["UplinkNotPersistent"], Owner::Bridge).is_ok());
+    assert!(beside(&observed, &[], Owner::Uplink).is_ok());
+    observed.owners = None;
+    assert!(beside(&observed, &[], Owner::Bridge).is_ok(), "nobody looked");
+}
+
+#[test]
+fn each_writers_lines_hold_addresses_and_routes() {
+    let writers = [
+        (
+            Writer::Ifupdown,
+            vec!["auto eth1", "iface eth1 inet6 static", "route add default via 10.77.0.1"],
+        ),
+        (
+            Writer::Ifcfg,
+            vec!["IPADDR0=10.77.0.3", "IPV6ADDR=fd77::2/64", "route-eth1:\ndefault via 10.77.0.1"],
+        ),
+        (
+            Writer::Netplan,
+            vec!["addresses: [\"10.77.0.3/24\", \"fd77::2/64\"]", "via: \"10.77.0.1\""],
+        ),
+        (
+            Writer::Keyfile,
+            vec!["address1=10.77.0.3/24", "route1=0.0.0.0/0,10.77.0.1", "address1=fd77::2/64"],
+        ),
+        (Writer::Networkd, vec!["Name=eth1", "Address=fd77::2/64", "Gateway=10.77.0.1"]),
+    ];
+    for (writer, words) in writers {
+        let mut observed = bare();
+        add(&mut observed, address(NIC, "10.77.0.3/24"));
+        add(&mut observed, address(NIC, "fd77::2/64"));
+        add_route(&mut observed, route("0.0.0.0/0", Some("10.77.0.1"), NIC));
+        observed.owners = Some(Owners { writer: Some(writer), ..Owners::default() });
+        let refusal = beside(&observed, &[], Owner::Bridge).unwrap_err();
+        for word in words {
+            assert!(refusal.message.contains(word), "{word} is not in {refusal}");
+        }
+    }
+}
+
+#[test]
+fn what_the_kernel_says_of_an_address() {
+    let mut observed = ready();
+    let leased = crate::model::Address { valid_lft: 3000, ..address(NIC, "10.77.0.9/24") };
+    add(&mut observed, leased);
+    let refusal = beside(&observed, &[], Owner::Bridge).unwrap_err();
+    assert_eq!(refusal.reason(), "UplinkDhcp");
+    assert!(refusal.message.contains("ends in 3000 s"), "{refusal}");
+    assert!(beside(&observed, &["UplinkDhcp"], Owner::Bridge).is_ok(), "a lease need not persist");
+    let mut observed = ready();
+    let virtual_one = crate::model::Address { protocol: 18, ..address(NIC, "10.77.0.9/32") };
+    add(&mut observed, virtual_one);
+    assert_eq!(beside(&observed, &[], Owner::Bridge).unwrap_err().reason(), "VipOnUplink");
+}
+
+#[test]
+fn a_file_that_cannot_be_read() {
+    let mut observed = ready();
+    observed.owners.as_mut().unwrap().unread.push("read /etc/netplan/a.yaml: denied".into());
+    let refusal = beside(&observed, &[], Owner::Bridge).unwrap_err();
+    assert_eq!(refusal.reason(), "OwnersUnknown");
+    assert!(refusal.message.contains("/etc/netplan/a.yaml"), "{refusal}");
+}
+
+#[test]
+fn what_names_the_uplink_is_said() {
+    let mut observed = ready();
+    observed.owners.as_mut().unwrap().mentions.push("a tc qdisc clsact on eth1".into());
+    let plan = beside(&observed, &[], Owner::Bridge).unwrap();
+    assert!(plan.notes.contains(&"a tc qdisc clsact on eth1".to_owned()), "{plan}");
+}
+
+#[test]
+fn an_internal_port_of_somebody_else_keeps_its_bridge() {
+    let mut observed = ready();
+    add_bridge(&mut observed, true);
+    let port = Port { name: "storage0".into(), kind: "internal".into(), ..Port::default() };
+    let row = observed.ovs.database.as_mut().unwrap().bridges.iter_mut().find(|b| b.name == BRIDGE);
+    row.unwrap().ports.push(port);
+    let want = Want { delete_bridge: true, ..want(Owner::Uplink, true) };
+    let refusal = plan_beside(&node(&[]), &want, &observed, None).unwrap_err();
+    assert_eq!(refusal.reason(), "ForeignBridge");
+    assert!(refusal.message.contains("storage0"), "{refusal}");
+    let named = Node { companions: vec!["storage0".into()], ..node(&[]) };
+    let plan = plan_beside(&named, &want, &observed, None).unwrap().to_string();
+    assert!(plan.contains("delete the bridge br-int"), "{plan}");
+    let back = checkpoint(&ready());
+    let plan = plan_beside(&node(&[]), &want, &observed, Some(&back)).unwrap().to_string();
+    assert!(!plan.contains("delete the bridge") && plan.contains("storage0"), "{plan}");
+}

@@ -1,6 +1,7 @@
 //! What a handover loses, beside a person's script and beside nothing at all.
 
 use crate::failed;
+use crate::phases::Phases;
 use crate::table::{self, Spread, row};
 use std::collections::BTreeMap;
 use std::thread;
@@ -40,6 +41,8 @@ ip route add ::/0 via fd77::77 dev eth1
 ovs-vsctl --timeout=30 del-br br-int
 ";
 
+const STOP_OVS: &str = "/usr/share/openvswitch/scripts/ovs-ctl stop";
+
 /// Before, so that every probe runs, and after, so that every probe had the time to
 /// come back: TCP sends again after 0.2, 0.6 and 1.4 s.
 const LEAD: Duration = Duration::from_secs(1);
@@ -67,6 +70,7 @@ struct Losses {
     all_lost: Spread,
     took_ms: Spread,
     broken: usize,
+    phases: Phases,
 }
 
 pub(crate) fn measure(runs: usize) -> Result<()> {
@@ -100,6 +104,10 @@ impl Losses {
         let began = Instant::now();
         mover.go(node, direction)?;
         let took = began.elapsed();
+        if let (Mover::Pointsman | Mover::ByHand, Direction::ToUplink) = (mover, direction) {
+            // the bridge is gone: nothing may depend on its daemons any more
+            run(node, STOP_OVS)?;
+        }
         thread::sleep(TAIL);
         let report = traffic.stop()?;
         // a mover that loses nothing because it moves nothing would look good here
@@ -113,6 +121,9 @@ impl Losses {
             return Err(failed(format!("{after}\nis not what was to come out:\n{expected}")));
         }
         self.took_ms.push(took.as_secs_f64() * 1000.0);
+        if let Mover::Pointsman = mover {
+            self.phases.add(node)?;
+        }
         self.count(&report);
         Ok(())
     }
@@ -201,6 +212,7 @@ fn show(words: &str, ours: &Losses, hand: &Losses, idle: &Losses) {
     } else {
         println!("  by hand loses {other:.0}, pointsman none (medians)");
     }
+    ours.phases.show(&format!("pointsman handover apply, {words}: milliseconds by stage"));
 }
 
 fn count(number: u64) -> f64 {

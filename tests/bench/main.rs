@@ -6,6 +6,7 @@
 mod losses;
 mod machine;
 mod memory;
+mod phases;
 mod switch;
 mod table;
 

@@ -84,3 +84,31 @@ fn every_plan_leads_to_where_nothing_is_left_to_do() {
     }
     assert!(planned > 0, "no case had anything to do");
 }
+
+/// `--json` prints the plan that is carried out, and each step's words beside it.
+#[test]
+fn the_words_of_a_plan_are_the_same_in_json() {
+    let mut compared = 0;
+    for case in cases() {
+        let path = case.join("observed.json");
+        let (json, code) = run(&case, &path, true);
+        if code != 2 {
+            continue;
+        }
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let stages = value["stages"].as_array().unwrap();
+        let mut lines = Vec::new();
+        for stage in stages {
+            lines.push(stage["title"].as_str().unwrap().to_owned());
+            let steps = stage["steps"].as_array().unwrap();
+            lines.extend(
+                steps.iter().map(|step| format!("  - {}", step["words"].as_str().unwrap())),
+            );
+            compared += steps.len();
+        }
+        let (text, _) = run(&case, &path, false);
+        let told: Vec<&str> = text.lines().filter(|line| !line.starts_with("note: ")).collect();
+        assert_eq!(lines, told, "{}", case.display());
+    }
+    assert!(compared > 20, "{compared}");
+}

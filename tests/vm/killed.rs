@@ -138,6 +138,38 @@ fn in_the_middle_of_a_handover() -> Result<()> {
     Ok(())
 }
 
+/// What there is of a shield, as the agent sees it: rule, devices, whether there can be one.
+fn shield(node: &Node) -> Result<String> {
+    Ok(node.observe()?["network"]["shield"].to_string())
+}
+
+/// Between raising and lowering: packets go on by the shield, and who comes next takes it away.
+#[test]
+fn under_a_shield() -> Result<()> {
+    const NONE: &str = r#"{"table":false,"links":false,"refused":null}"#;
+    const UP: &str = r#"{"table":true,"links":true,"refused":null}"#;
+    let node = Node::start()?;
+    assert_eq!(shield(&node)?, NONE);
+    let (there, back) = ("handover apply --to bridge", "handover apply --to uplink");
+    node.agent(there)?;
+    let there = Goal { arguments: there, reached: state::of(&node)?, answers: true };
+    node.agent(back)?;
+    let back = Goal { arguments: back, reached: state::of(&node)?, answers: true };
+    let cuts = [
+        (&there, cut(&["make eth1 a port of br-int"], By::Restore)),
+        (&back, cut(&["take eth1 out of br-int"], By::Apply)),
+    ];
+    for (goal, cut) in &cuts {
+        let before = state::of(&node)?;
+        kill(&node, goal, cut)?;
+        assert_eq!(shield(&node)?, UP, "killed at {:?}", cut.words);
+        assert_eq!(state::reachable(&node)?, Ok(()), "killed at {:?}", cut.words);
+        recovered(&node, goal, cut.by, &before)?;
+        assert_eq!(shield(&node)?, NONE);
+    }
+    Ok(())
+}
+
 #[test]
 fn in_the_middle_of_a_swap_on_disk() -> Result<()> {
     use By::{Apply, Restore};

@@ -1,10 +1,12 @@
 //! `enter-host`: joins the mount namespace of process 1 and becomes the named tool.
 //!
 //! Not for people: [`crate::host_command`] runs host tools through it when the agent
-//! lives in a pod, because a tool wants the host's own libraries and configuration.
+//! lives in a pod, because a tool wants the host's own libraries and configuration; and
+//! anywhere else too, so that a tool does not outlive its agent.
 
 use crate::host_command::SEARCH_PATH;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::Signal;
 use pointsman_core::error::Reasoned;
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -42,10 +44,13 @@ pub(super) fn enter(argv: &[OsString]) -> Box<dyn Reasoned> {
 }
 
 fn try_enter(argv: &[OsString]) -> Result<std::convert::Infallible, (&'static str, io::Error)> {
-    let namespace = File::open("/proc/1/ns/mnt")
-        .map_err(|error| ("open /proc/1/ns/mnt (does the pod have hostPID?)", error))?;
-    setns(namespace, CloneFlags::CLONE_NEWNS).map_err(|errno| ("enter", errno.into()))?;
-    std::env::set_current_dir("/").map_err(|error| ("change to /", error))?;
+    end_with_the_agent().map_err(|error| ("end with the agent", error))?;
+    if is_elsewhere() {
+        let namespace = File::open("/proc/1/ns/mnt")
+            .map_err(|error| ("open /proc/1/ns/mnt (does the pod have hostPID?)", error))?;
+        setns(namespace, CloneFlags::CLONE_NEWNS).map_err(|errno| ("enter", errno.into()))?;
+        std::env::set_current_dir("/").map_err(|error| ("change to /", error))?;
+    }
     let words: Vec<CString> = argv
         .iter()
         .map(|word| CString::new(word.clone().into_vec()))
@@ -55,6 +60,23 @@ fn try_enter(argv: &[OsString]) -> Result<std::convert::Infallible, (&'static st
     let program = find(name).ok_or_else(|| ("find the program", io::ErrorKind::NotFound.into()))?;
     // not execvp: the C library's hands a file that the kernel refuses to a shell
     nix::unistd::execv(&program, &words).map_err(|errno| ("start the program", errno.into()))
+}
+
+/// A tool whose agent was killed would work against the way back. Kept by the tool that this
+/// process becomes (prctl(2), `PR_SET_PDEATHSIG`).
+fn end_with_the_agent() -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // one that ended before it was asked for sends nothing
+    if nix::unistd::getppid().as_raw() == 1 {
+        return Err(io::Error::other("the agent has ended"));
+    }
+    Ok(())
+}
+
+/// Whether process 1 lives in another mount namespace.
+fn is_elsewhere() -> bool {
+    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    namespace("1") != namespace("self")
 }
 
 /// The first file of that name on the search path, which is the one that host tools are run with.

@@ -1,5 +1,6 @@
 use super::shadow::SHADOW_TABLE;
 use crate::model::{Address, Neighbour, Nexthop, Route, Rule, SHIELD_ENTRY, SHIELD_EXIT};
+use crate::probe::Gateway;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -41,6 +42,15 @@ pub enum Step {
     DeleteAddress(Address),
     /// Give an IPv6 address of a link the flags it had before it was added without detection.
     SettleAddress(Address),
+    /// See that a bridge forwards: gateways must answer out of it. Changes nothing.
+    AskGateways {
+        /// The bridge's device.
+        link: String,
+        /// The uplink: who is silent out of it too proves nothing.
+        beside: String,
+        /// Whom to ask.
+        gateways: Vec<Gateway>,
+    },
     /// Seed or replace a neighbour entry.
     SetNeighbour(Neighbour),
     /// Delete a permanent or proxy neighbour entry.
@@ -134,6 +144,14 @@ impl fmt::Display for Step {
             }
             Self::SettleAddress(address) => {
                 write!(f, "give {address} back the flags it had before the move")
+            }
+            Self::AskGateways { link, gateways, .. } => {
+                let names: Vec<String> = gateways.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "ask {} out of {link}, which has fail_mode secure and forwards only what its flows say",
+                    names.join(", ")
+                )
             }
             Self::SetNeighbour(neighbour) => write!(
                 f,

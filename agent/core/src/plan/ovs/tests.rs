@@ -146,9 +146,9 @@ fn stopping_keeps_the_datapath_and_freeing_takes_it_with_its_devices() {
     assert_eq!(free.network.addresses, [address("lo", "127.0.0.1")]);
     assert_eq!(free.network.routes, [route("fd00::", Some("lo"), &[])]);
 
-    assert_eq!(start(&free), [Step::StartDaemons]);
+    assert_eq!(start(&free, None), [Step::StartDaemons]);
     let back = after(free, &[Step::StartDaemons]);
-    assert_eq!(start(&back), []);
+    assert_eq!(start(&back, None), []);
     assert_eq!(back.ovs, there.ovs);
     assert_eq!(link(&back, "eth1").unwrap().master.as_deref(), Some("ovs-system"));
     assert_eq!(link(&back, "br-int").unwrap().mac.as_deref(), Some(MAC));
@@ -179,12 +179,12 @@ fn a_hung_server_is_stopped_too() {
     hung.ovs.database = None;
     hung.ovs.vswitchd = false;
     assert_eq!(stop_and_free(&hung), [Step::StopDaemons]);
-    assert_eq!(start(&hung), [Step::StartDaemons]);
+    assert_eq!(start(&hung, None), [Step::StartDaemons]);
 }
 
 #[test]
 fn an_observation_without_the_newer_fields_is_still_read() {
     let text = r#"{"database":null,"database_error":"x","vswitchd":true,"datapaths":[]}"#;
-    let ovs: crate::model::Ovs = serde_json::from_str(text).unwrap();
+    let ovs: Ovs = serde_json::from_str(text).unwrap();
     assert!(ovs.vswitchd && !ovs.ovsdb_server && ovs.stopped.is_none());
 }

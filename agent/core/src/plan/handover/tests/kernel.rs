@@ -111,7 +111,10 @@ fn check_handover(network: &Network, step: &Step) {
             let there = |rule: &Rule| network.rules.contains(rule);
             assert!(rules.iter().all(there), "a rule is not there");
         }
-        Step::AddRules { .. } | Step::SetNeighbour(_) | Step::DeleteNeighbour(_) => {}
+        Step::AddRules { .. }
+        | Step::AskGateways { .. }
+        | Step::SetNeighbour(_)
+        | Step::DeleteNeighbour(_) => {}
     }
 }
 

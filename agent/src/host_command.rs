@@ -146,8 +146,10 @@ impl HostTools {
     ) -> Result<Output, CommandError> {
         let start = |source| CommandError::Start { command: argv.join(" "), source };
         let mut words: Vec<&str> = Vec::new();
-        if *self == Self::OfInit || HAS_ENTER_HOST.load(Ordering::Relaxed) {
+        if *self == Self::OfInit {
             words.extend(["/proc/self/exe", "enter-host"]);
+        } else if HAS_ENTER_HOST.load(Ordering::Relaxed) {
+            words.extend(["/proc/self/exe", "end-with-agent"]);
         }
         words.extend(argv);
         let (program, arguments) =

@@ -3,6 +3,7 @@
 
 mod dumps;
 mod handover;
+mod probe;
 mod shield;
 mod steps;
 

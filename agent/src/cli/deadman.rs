@@ -75,7 +75,7 @@ fn try_detach(argv: &[OsString]) -> Result<(), Failed> {
     match leave_cgroups() {
         // without a pod there is nobody who would end the cgroup
         Err((operation, error)) if !in_pod => {
-            tracing::debug!(operation, %error, "stays in its cgroup")
+            tracing::debug!(operation, %error, "stays in its cgroup");
         }
         other => other?,
     }

@@ -1,8 +1,8 @@
 //! `enter-host`: joins the mount namespace of process 1 and becomes the named tool.
 //!
 //! Not for people: [`crate::host_command`] runs host tools through it when the agent
-//! lives in a pod, because a tool wants the host's own libraries and configuration; and
-//! anywhere else too, so that a tool does not outlive its agent.
+//! lives in a pod, because a tool wants the host's own libraries and configuration. Anywhere
+//! else it is `end-with-agent`, which does the rest: a tool does not outlive its agent.
 
 use crate::host_command::SEARCH_PATH;
 use nix::sched::{CloneFlags, setns};
@@ -16,7 +16,7 @@ use std::path::Path;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
-#[error("{operation} to run `{command}` in the host's mount namespace")]
+#[error("{operation} to run `{command}` on the host")]
 struct EnterError {
     operation: &'static str,
     command: String,
@@ -34,18 +34,21 @@ impl Reasoned for EnterError {
     }
 }
 
-/// Returns only when it failed.
-pub(super) fn enter(argv: &[OsString]) -> Box<dyn Reasoned> {
+/// Returns only when it failed. `enter`: the host's mount namespace.
+pub(super) fn become_tool(argv: &[OsString], enter: bool) -> Box<dyn Reasoned> {
     let command = argv.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
-    match try_enter(argv) {
+    match try_become(argv, enter) {
         Ok(never) => match never {},
         Err((operation, source)) => Box::new(EnterError { operation, command, source }),
     }
 }
 
-fn try_enter(argv: &[OsString]) -> Result<std::convert::Infallible, (&'static str, io::Error)> {
+fn try_become(
+    argv: &[OsString],
+    enter: bool,
+) -> Result<std::convert::Infallible, (&'static str, io::Error)> {
     end_with_the_agent().map_err(|error| ("end with the agent", error))?;
-    if is_elsewhere() {
+    if enter {
         let namespace = File::open("/proc/1/ns/mnt")
             .map_err(|error| ("open /proc/1/ns/mnt (does the pod have hostPID?)", error))?;
         setns(namespace, CloneFlags::CLONE_NEWNS).map_err(|errno| ("enter", errno.into()))?;
@@ -67,16 +70,12 @@ fn try_enter(argv: &[OsString]) -> Result<std::convert::Infallible, (&'static st
 fn end_with_the_agent() -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     // one that ended before it was asked for sends nothing
-    if nix::unistd::getppid().as_raw() == 1 {
+    let program = |pid: &str| std::fs::read_link(format!("/proc/{pid}/exe"));
+    let parent = program(&nix::unistd::getppid().to_string());
+    if parent.ok() != program("self").ok() {
         return Err(io::Error::other("the agent has ended"));
     }
     Ok(())
-}
-
-/// Whether process 1 lives in another mount namespace.
-fn is_elsewhere() -> bool {
-    let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-    namespace("1") != namespace("self")
 }
 
 /// The first file of that name on the search path, which is the one that host tools are run with.

@@ -59,8 +59,9 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(options: &Options) -> Result<Exit, Box<dyn Reasoned>> {
-    if let Command::EnterHost(argv) = &options.command {
-        return Err(enter_host::enter(argv));
+    if let Command::EnterHost(argv) | Command::EndWithAgent(argv) = &options.command {
+        let enter = matches!(options.command, Command::EnterHost(_));
+        return Err(enter_host::become_tool(argv, enter));
     }
     if let Command::Detach(argv) = &options.command {
         return deadman::detach(argv);
@@ -83,6 +84,6 @@ fn dispatch(options: &Options) -> Result<Exit, Box<dyn Reasoned>> {
         Command::Restore => chore::restore(options),
         Command::Run => run::run(options),
         Command::Deadman(token) => deadman::watch(options, token),
-        Command::EnterHost(_) | Command::Detach(_) => Ok(Exit::Failed),
+        Command::EnterHost(_) | Command::EndWithAgent(_) | Command::Detach(_) => Ok(Exit::Failed),
     }
 }

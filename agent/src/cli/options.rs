@@ -46,6 +46,8 @@ pub(super) enum Command {
     Apply(Subject),
     Restore,
     EnterHost(Vec<OsString>),
+    /// As [`Self::EnterHost`], from where it is.
+    EndWithAgent(Vec<OsString>),
     /// As [`Self::EnterHost`], and left alone.
     Detach(Vec<OsString>),
     /// The word of its arming.
@@ -108,9 +110,11 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
     let mut args = args.into_iter().peekable();
     let program = args.next();
     // what follows belongs to the tool that is run, options included
-    for (name, of) in
-        [("enter-host", Command::EnterHost as fn(_) -> _), ("detach", Command::Detach)]
-    {
+    for (name, of) in [
+        ("enter-host", Command::EnterHost as fn(_) -> _),
+        ("end-with-agent", Command::EndWithAgent),
+        ("detach", Command::Detach),
+    ] {
         if args.peek().is_some_and(|word| word == name) {
             let command = of(args.skip(1).collect());
             return Ok(Options { command, ..Options::default() });

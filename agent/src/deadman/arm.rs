@@ -45,6 +45,7 @@ impl Guard {
         let place = Place::of(executor, journal.directory());
         copy_binary(&place)?;
         let files = Files { directory: journal.directory().to_owned(), token: token() };
+        files.forget_former();
         let clock = open_clock(&files)?;
         let watched = Watched { files, clock, whole: now() + whole + MARGIN };
         watched.grant(BEGINNING * 3)?;

@@ -152,14 +152,23 @@ impl Files {
         }
     }
 
+    /// How a former arming ended.
+    fn forget_former(&self) {
+        remove([self.directory.join("disarmed"), self.directory.join("fired")]);
+    }
+
     fn sweep(&self) {
-        for path in [self.deadline(), self.watching()] {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, path = %path.display(), "could not remove");
-                }
-                Ok(()) | Err(_) => {}
+        remove([self.deadline(), self.watching()]);
+    }
+}
+
+fn remove(paths: [PathBuf; 2]) {
+    for path in paths {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, path = %path.display(), "could not remove");
             }
+            Ok(()) | Err(_) => {}
         }
     }
 }

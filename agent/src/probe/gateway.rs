@@ -83,14 +83,14 @@ pub fn answering(
     if gateways.is_empty() {
         return Ok(heard);
     }
-    let line = Line::open(link)?;
+    let wire = Wire::open(link)?;
     let deadline = Instant::now() + limit;
     loop {
         for gateway in gateways.iter().filter(|gateway| !heard.contains(&gateway.ip)) {
-            line.ask(gateway)?;
+            wire.ask(gateway)?;
         }
         let round = deadline.min(Instant::now() + AGAIN);
-        while let Some(from) = line.hear(round)? {
+        while let Some(from) = wire.hear(round)? {
             if gateways.iter().any(|g| g.ip == from) && !heard.contains(&from) {
                 heard.push(from);
             }
@@ -105,14 +105,14 @@ pub fn answering(
 }
 
 /// A packet socket on one link.
-struct Line {
+struct Wire {
     socket: OwnedFd,
     link: String,
     index: usize,
     mac: [u8; 6],
 }
 
-impl Line {
+impl Wire {
     fn open(link: &str) -> Result<Self, ProbeError> {
         let failed = |operation| {
             let link = link.to_owned();

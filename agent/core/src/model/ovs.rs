@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 /// Open vSwitch as found: database, daemons, datapaths.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "what was seen, each by itself")]
 pub struct Ovs {
     /// What the database says; none where it does not answer.
     pub database: Option<OvsDatabase>,

@@ -8,8 +8,8 @@ use super::Step;
 use super::{cni, handover, modules, ovs};
 use std::time::Duration;
 
-/// Ten answers of the kernel, each with its own limit.
-const NETLINK: Duration = Duration::from_secs(20);
+/// A step is a request or two, or ten seconds of waiting for a link to run.
+const NETLINK: Duration = Duration::from_secs(15);
 /// What is added, or deleted, in one second on a machine that is busy with other things.
 const ROUTES_PER_SECOND: u64 = 1000;
 
@@ -24,13 +24,10 @@ pub fn limit(step: &Step) -> Duration {
 }
 
 fn of_handover(step: &handover::Step) -> Duration {
-    match step {
-        handover::Step::AddRoutes { routes } | handover::Step::DeleteRoutes { routes } => {
-            let routes = u64::try_from(routes.len()).unwrap_or(u64::MAX);
-            NETLINK.saturating_add(Duration::from_secs(routes / ROUTES_PER_SECOND))
-        }
-        _ => NETLINK,
-    }
+    use handover::Step::{AddRoutes, DeleteRoutes};
+    let (AddRoutes { routes } | DeleteRoutes { routes }) = step else { return NETLINK };
+    let routes = u64::try_from(routes.len()).unwrap_or(u64::MAX);
+    NETLINK.saturating_add(Duration::from_secs(routes / ROUTES_PER_SECOND))
 }
 
 fn of_ovs(step: &ovs::Step) -> Duration {

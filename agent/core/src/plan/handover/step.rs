@@ -145,14 +145,7 @@ impl fmt::Display for Step {
             Self::SettleAddress(address) => {
                 write!(f, "give {address} back the flags it had before the move")
             }
-            Self::AskGateways { link, gateways, .. } => {
-                let names: Vec<String> = gateways.iter().map(ToString::to_string).collect();
-                write!(
-                    f,
-                    "ask {} out of {link}, which has fail_mode secure and forwards only what its flows say",
-                    names.join(", ")
-                )
-            }
+            Self::AskGateways { link, gateways, .. } => write_question(f, link, gateways),
             Self::SetNeighbour(neighbour) => write!(
                 f,
                 "set neighbour {neighbour}, so that nobody has to wait for an answer to ARP or ND"
@@ -199,6 +192,15 @@ fn write_rp_filter(f: &mut fmt::Formatter<'_>, link: &str, value: u8) -> fmt::Re
         ),
         _ => write!(f, "set rp_filter of {link} back to {value}"),
     }
+}
+
+fn write_question(f: &mut fmt::Formatter<'_>, link: &str, gateways: &[Gateway]) -> fmt::Result {
+    let names: Vec<String> = gateways.iter().map(ToString::to_string).collect();
+    let names = names.join(", ");
+    write!(
+        f,
+        "ask {names} out of {link}, which has fail_mode secure and forwards only what its flows say"
+    )
 }
 
 fn write_shield(f: &mut fmt::Formatter<'_>, uplink: &str, mac: &str, mtu: u32) -> fmt::Result {

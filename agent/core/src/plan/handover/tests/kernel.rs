@@ -108,8 +108,7 @@ fn check_handover(network: &Network, step: &Step) {
         }
         Step::SetNexthops { nexthops } => check_nexthops(network, nexthops),
         Step::DeleteRules { rules } => {
-            let there = |rule: &Rule| network.rules.contains(rule);
-            assert!(rules.iter().all(there), "a rule is not there");
+            assert!(rules.iter().all(|rule| network.rules.contains(rule)), "no rule there");
         }
         Step::AddRules { .. }
         | Step::AskGateways { .. }

@@ -70,7 +70,8 @@ fn who_is_on_the_wire_answers_by_arp_and_nd_and_nobody_else() {
     let start = Instant::now();
     assert_eq!(answering(NIC, &more, Duration::from_millis(700)).unwrap(), all[..1]);
     assert!(start.elapsed() >= Duration::from_millis(700));
-    assert_eq!(answering(OTHER, &wanted, Duration::from_millis(300)).unwrap(), [] as [IpAddr; 0]);
+    let nobody: [IpAddr; 0] = [];
+    assert_eq!(answering(OTHER, &wanted, Duration::from_millis(300)).unwrap(), nobody);
     assert_eq!(answering("none0", &wanted, LIMIT).unwrap_err().reason(), "ProbeFailed");
     far.ip("link set eth1-peer down");
     assert_eq!(answering(NIC, &wanted, Duration::from_millis(300)).unwrap(), [] as [IpAddr; 0]);

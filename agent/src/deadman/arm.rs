@@ -9,7 +9,7 @@ use crate::process::Identity;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,8 +21,18 @@ const BEGINNING: Duration = Duration::from_secs(15);
 const DYING: Duration = Duration::from_secs(60);
 
 /// The dead-man of the transaction that is under way, if it has one.
-#[derive(Debug, Default)]
-pub struct Guard(Mutex<Option<Watched>>);
+#[derive(Debug)]
+pub struct Guard {
+    /// What is copied and started.
+    program: PathBuf,
+    watched: Mutex<Option<Watched>>,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self::of_program("/proc/self/exe")
+    }
+}
 
 #[derive(Debug)]
 struct Watched {
@@ -33,6 +43,11 @@ struct Watched {
 }
 
 impl Guard {
+    /// Another program than this process's own: a test's is not the agent.
+    pub fn of_program(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), watched: Mutex::new(None) }
+    }
+
     /// Copies, writes and starts what is needed, and returns when the dead-man watches.
     /// One of a former arming is relieved by it.
     pub fn arm(
@@ -42,7 +57,7 @@ impl Guard {
         record: &Record,
         whole: Duration,
     ) -> Result<(), DeadmanError> {
-        let place = Place::of(executor, journal.directory());
+        let place = Place::of(executor, journal.directory(), &self.program);
         copy_binary(&place)?;
         let files = Files { directory: journal.directory().to_owned(), token: token() };
         files.forget_former();
@@ -109,7 +124,7 @@ impl Guard {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Watched>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,7 +159,7 @@ fn open_clock(files: &Files) -> Result<File, DeadmanError> {
 
 /// A copy that outlives the image; written only where it differs, and then tried.
 fn copy_binary(place: &Place) -> Result<(), DeadmanError> {
-    let own = Path::new("/proc/self/exe");
+    let own = place.program.as_path();
     let copy = place.directory.join(BINARY);
     if is_same(own, &copy) {
         return Ok(());

@@ -20,6 +20,8 @@ pub(super) struct Place {
     pub(super) root: PathBuf,
     /// The state directory below that root.
     pub(super) state_dir: String,
+    /// As this process sees it: what is copied, and enters the host to start the copy.
+    pub(super) program: PathBuf,
     tools: HostTools,
     host: HostRoot,
 }
@@ -51,7 +53,7 @@ pub(super) fn means(place: &Place) -> Vec<Means> {
 }
 
 impl Place {
-    pub(super) fn of(executor: &Executor, directory: &Path) -> Self {
+    pub(super) fn of(executor: &Executor, directory: &Path, program: &Path) -> Self {
         let below = directory.strip_prefix(executor.root.path()).unwrap_or(directory);
         let root = match executor.tools {
             HostTools::OfInit => Path::new("/"),
@@ -61,6 +63,7 @@ impl Place {
             directory: directory.to_owned(),
             root: root.to_owned(),
             state_dir: Path::new("/").join(below).to_string_lossy().into_owned(),
+            program: program.to_owned(),
             tools: executor.tools.clone(),
             host: executor.root.clone(),
         }
@@ -94,7 +97,8 @@ impl Place {
             }
             // enters the host by itself, and not by the tools' way: that one ends with the agent
             Means::Process => {
-                let argv = [&["/proc/self/exe", "detach"][..], &watch].concat();
+                let program = self.program.to_string_lossy();
+                let argv = [&[&*program, "detach"][..], &watch].concat();
                 HostTools::Here.run(&argv, STARTING).map(drop)
             }
         }

@@ -7,6 +7,7 @@ use pointsman_core::error::Reasoned;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,6 +79,15 @@ impl Reasoned for CommandError {
     }
 }
 
+/// Whether this process is the program that has `enter-host`, and not a test of its parts.
+static HAS_ENTER_HOST: AtomicBool = AtomicBool::new(false);
+
+/// From now on a tool ends when this process does: one that an agent which was killed left
+/// behind would work against the way back. (A daemon that a tool starts does not end.)
+pub fn tools_end_with_this_program() {
+    HAS_ENTER_HOST.store(true, Ordering::Relaxed);
+}
+
 /// What a tool printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -138,6 +148,8 @@ impl HostTools {
         let mut words: Vec<&str> = Vec::new();
         if *self == Self::OfInit {
             words.extend(["/proc/self/exe", "enter-host"]);
+        } else if HAS_ENTER_HOST.load(Ordering::Relaxed) {
+            words.extend(["/proc/self/exe", "end-with-agent"]);
         }
         words.extend(argv);
         let (program, arguments) =

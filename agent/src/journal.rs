@@ -17,7 +17,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// The version of [`Record`]'s written form that this code writes.
@@ -25,6 +25,11 @@ pub const JOURNAL_SCHEMA: u32 = 1;
 
 /// Larger journals are not ours: ten thousand routes stay far below.
 const LIMIT: u64 = 256 << 20;
+
+/// How the dead-man signs the lock.
+const DEADMAN: &str = "the dead-man, ";
+/// One try to reach the safe harbour with every daemon hanging; between two it gives up the lock.
+const DEADMAN_WORKS: Duration = Duration::from_secs(120);
 
 /// One transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,8 +139,28 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Makes the directory where needed and takes its lock, without waiting.
+    /// Makes the directory where needed and takes its lock, without waiting; only for the
+    /// dead-man, which is on its way to the safe harbour, it is waited.
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
+        let start = Instant::now();
+        loop {
+            match Self::open_as(directory, "") {
+                Err(JournalError::Locked { holder })
+                    if holder.starts_with(DEADMAN) && start.elapsed() < DEADMAN_WORKS =>
+                {
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// The same for the dead-man, without waiting for anybody.
+    pub(crate) fn open_as_deadman(directory: &Path) -> Result<Self, JournalError> {
+        Self::open_as(directory, DEADMAN)
+    }
+
+    fn open_as(directory: &Path, who: &str) -> Result<Self, JournalError> {
         let at = |source| JournalError::Open { path: directory.to_owned(), source };
         for path in [directory, &directory.join("store")] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at)?;
@@ -157,7 +182,7 @@ impl Journal {
                     JournalError::Open { path: path.clone(), source: errno.into() }
                 }
             })?;
-        sign(&lock).map_err(|source| JournalError::Open { path, source })?;
+        sign(&lock, who).map_err(|source| JournalError::Open { path, source })?;
         let began = Mutex::new(Instant::now());
         Ok(Self { directory: directory.to_owned(), began, _lock: lock })
     }
@@ -217,6 +242,11 @@ impl Journal {
         }
     }
 
+    /// The state directory, as this process sees it.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Where contents of replaced files are kept.
     pub fn store(&self) -> PathBuf {
         self.directory.join("store")
@@ -254,10 +284,10 @@ pub fn read(directory: &Path) -> Result<Option<Record>, JournalError> {
 }
 
 /// Tells whoever finds the lock taken by whom.
-fn sign(mut lock: &File) -> io::Result<()> {
+fn sign(mut lock: &File, who: &str) -> io::Result<()> {
     lock.set_len(0)?;
     lock.rewind()?;
-    write!(lock, "pid {}", std::process::id())
+    write!(lock, "{who}pid {}", std::process::id())
 }
 
 /// What every version of a record begins with.
@@ -278,7 +308,6 @@ fn holder(mut file: File) -> String {
 mod tests {
     use super::*;
     use pointsman_core::error::chain;
-    use std::time::Duration;
 
     #[test]
     fn only_one_process_holds_the_journal_and_the_other_is_told_who() {
@@ -289,6 +318,21 @@ mod tests {
         assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
         drop(first);
         assert!(Journal::open(dir.path()).is_ok());
+    }
+
+    #[test]
+    fn the_dead_man_is_waited_for_and_waits_for_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let deadman = Journal::open_as_deadman(dir.path()).unwrap();
+        let error = Journal::open_as_deadman(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("(the dead-man, pid "), "{error}");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Journal::open(dir.path()));
+            std::thread::sleep(Duration::from_millis(300));
+            assert!(!waiting.is_finished());
+            drop(deadman);
+            assert!(waiting.join().unwrap().is_ok());
+        });
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod cli;
+pub mod deadman;
 pub mod disk;
 pub mod host_command;
 pub mod journal;
@@ -13,6 +14,8 @@ pub mod netlink;
 pub mod node;
 pub mod observe;
 pub mod ovsdb;
+pub mod probe;
+pub mod process;
 pub mod reconcile;
 mod report;
 pub mod telemetry;

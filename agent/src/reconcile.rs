@@ -2,10 +2,12 @@
 //! say so or carry out one transaction. It holds no state that the disk does not hold.
 
 use crate::apply::Executor;
+use crate::deadman::Guard;
 use crate::journal::{Journal, JournalError, Record};
 use crate::netlink::{self, NetlinkError, NetworkChange};
 use crate::node::{self, Node, NodeError, Outbox, Seen};
 use crate::observe::{self, ObserveError};
+use crate::probe::ApiServer;
 use crate::report;
 use crate::transaction::{Outcome, Progress, Site, TransactionError};
 use futures::{FutureExt as _, Stream, StreamExt as _};
@@ -88,6 +90,7 @@ struct Workshop {
     settings: Settings,
     executor: Executor,
     journal: Journal,
+    guard: Guard,
     /// What was said last: the Node may not show it yet when the next look comes.
     said: Mutex<Annotations>,
 }
@@ -100,7 +103,8 @@ pub async fn run(
     options: node::Options,
 ) -> Result<(), RunError> {
     let said = Mutex::default();
-    let workshop = Arc::new(Workshop { settings, executor, journal, said });
+    let guard = Guard::default();
+    let workshop = Arc::new(Workshop { settings, executor, journal, guard, said });
     // before the API server is asked anything: it may be what the way back leads to
     recover(&workshop).await?;
     let node = Node::connect(options).await?;
@@ -229,9 +233,13 @@ async fn attempt(
         profile,
         phase: Mutex::new(None),
     };
-    let ended =
-        on_host(workshop, move |workshop| workshop.site(&herald).carry_out(&goal, Some(&request)))
-            .await?;
+    let server = node.server();
+    let ended = on_host(workshop, move |workshop| {
+        let api = ApiServer::at(&server);
+        let site = Site { api: api.as_ref(), ..workshop.site(&herald) };
+        site.carry_out(&goal, Some(&request))
+    })
+    .await?;
     // connections do not survive a moved address; a new one tells at once
     if let Err(error) = node.rebuild().await {
         tracing::warn!(error = %chain(&error), "could not build a new client");
@@ -265,6 +273,8 @@ impl Workshop {
             executor: &self.executor,
             journal: &self.journal,
             progress,
+            guard: &self.guard,
+            api: None,
         }
     }
 

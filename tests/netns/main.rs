@@ -4,9 +4,10 @@
 mod dumps;
 mod handover;
 mod lossless;
-mod owners;
-mod shield;
 mod matrix;
+mod owners;
+mod probe;
+mod shield;
 mod steps;
 
 use nix::sched::{CloneFlags, unshare};

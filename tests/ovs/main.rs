@@ -7,6 +7,7 @@ mod conflict;
 mod daemons;
 mod failures;
 mod garbage;
+mod rescue;
 mod steps;
 mod way_back;
 

@@ -1,6 +1,7 @@
 //! A handover whose way back is barred: the journal stays open until the harbour is reached.
 
 use crate::{executor, make_nic};
+use pointsman::deadman::Guard;
 use pointsman::journal::Journal;
 use pointsman::transaction::{Progress, Site};
 use pointsman_core::config::Settings;
@@ -39,8 +40,15 @@ fn a_harbour_that_is_out_of_reach_is_tried_again_at_the_next_start() {
     let text = format!("[node]\nuplink = \"nic0\"\novsdb = \"unix:{}\"\n", socket.display());
     let settings = Settings::parse(&text).unwrap();
     let executor = executor(&socket);
-    let site =
-        |progress| Site { settings: &settings, executor: &executor, journal: &journal, progress };
+    let guard = Guard::of_program(support::program::release("pointsman").unwrap());
+    let site = |progress| Site {
+        settings: &settings,
+        executor: &executor,
+        journal: &journal,
+        progress,
+        guard: &guard,
+        api: None,
+    };
     let goal = Goal::Handover { to: Owner::Bridge, delete_bridge: false };
     let outcome = site(&Thief).carry_out(&goal, None).unwrap();
     assert_eq!(outcome.end, End::Degraded, "{outcome:?}");
@@ -56,6 +64,7 @@ fn a_harbour_that_is_out_of_reach_is_tried_again_at_the_next_start() {
     let (_, outcome) = site(&Nobody).recover().unwrap().unwrap();
     assert_eq!(outcome.end, End::RolledBack, "{outcome:?}");
     assert!(!journal.read().unwrap().unwrap().is_open());
+    assert!(state.path().join("disarmed").exists(), "and the dead-man is relieved");
     let found = addresses();
     assert!(found.contains("nic0") && found.contains("192.0.2.7/24"), "{found}");
     assert!(!found.contains("br-int"), "{found}");

@@ -2,6 +2,7 @@
 //! real files, disturbed at a step of the test's choice.
 
 use crate::cni::{BIN, CONF, Host, conflist, plugin};
+use pointsman::deadman::Guard;
 use pointsman::journal::{Journal, Record};
 use pointsman::transaction::{Outcome, Progress, Site};
 use pointsman_core::config::Settings;
@@ -59,6 +60,8 @@ struct Case {
     host: Host,
     settings: Settings,
     journal: Journal,
+    /// Never armed: nothing here touches the network.
+    guard: Guard,
 }
 
 impl Case {
@@ -70,7 +73,7 @@ impl Case {
         let settings = format!("payload = \"{}\"\n[node]\nuplink = \"nic0\"\n", payload.display());
         let settings = Settings::parse(&settings).unwrap();
         let journal = Journal::open(&payload.with_file_name("state")).unwrap();
-        Self { host, settings, journal }
+        Self { host, settings, journal, guard: Guard::default() }
     }
 
     fn barred(&self, directory: &str) -> Barred {
@@ -83,6 +86,8 @@ impl Case {
             executor: &self.host.executor,
             journal: &self.journal,
             progress,
+            guard: &self.guard,
+            api: None,
         }
     }
 

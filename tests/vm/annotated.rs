@@ -2,10 +2,10 @@
 
 use std::thread;
 use std::time::{Duration, Instant};
-use support::node::Node;
+use support::node::{Node, PROFILES};
 use support::operator::Operator;
 use support::payload;
-use support::vm::{Bed, Result, Traffic};
+use support::vm::{Bed, Result, Running, Traffic};
 
 /// A busy machine emulates slowly; a quiet one needs ten seconds.
 const LONG: Duration = Duration::from_secs(400);
@@ -56,27 +56,65 @@ fn an_annotation_takes_the_node_there_and_another_one_back() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn a_switch_goes_on_while_the_api_server_is_away_and_is_reported_after() -> Result<()> {
-    let node = Node::start()?;
-    let mut operator = Operator::start(&node);
-    let agent = operator.start_agent(&node)?;
-    operator.ask("nsx-ovs");
+/// Waits for a phase on the Node.
+fn until_applying(operator: &Operator, agent: &Running<'_>) -> Result<()> {
     let start = Instant::now();
     while operator.annotations().get("phase").map(String::as_str) != Some("Applying") {
         assert!(start.elapsed() < LONG, "{:#?}\n{}", operator.annotations(), agent.log()?);
         thread::sleep(Duration::from_millis(50));
     }
-    operator.cluster.stop();
-    // the record on the node's disk is the witness: nobody else can tell now
+    Ok(())
+}
+
+/// Waits for words in the record on the node's disk: nobody else can tell while the API is away.
+fn until_noted(node: &Node, file: &str, words: &str, agent: &Running<'_>) -> Result<()> {
     let start = Instant::now();
-    while !node.agent("status")?.contains("ended, Reached") {
+    while node.vm.sh(&format!("grep -c '{words}' /var/lib/pointsman/{file} || :"))? == "0" {
         assert!(start.elapsed() < LONG, "{}\n{}", node.agent("status")?, agent.log()?);
-        thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(200));
     }
+    Ok(())
+}
+
+#[test]
+fn an_api_server_that_is_away_for_a_while_stops_nothing_and_is_told_after() -> Result<()> {
+    let node = Node::start()?;
+    // longer than an emulated machine takes from here to there
+    node.configure(&format!("{PROFILES}confirm_timeout = \"10m\"\n"))?;
+    let mut operator = Operator::start(&node);
+    let agent = operator.start_agent(&node)?;
+    operator.ask("nsx-ovs");
+    until_applying(&operator, &agent)?;
+    operator.cluster.stop();
+    until_noted(&node, "progress", "connecting anew to the API server", &agent)?;
     operator.cluster.start_again();
     let report = operator.wait(&node, LONG, |_, _| {})?;
     assert_eq!(report["state"], "Done", "{report:#?}\n{}", agent.log()?);
     assert_eq!(report["address-owner"], "bridge");
+
+    // and one that does not come back is one more reason to go back, once
+    agent.signal(15)?;
+    agent.wait(LONG)?;
+    let before = node.ip_state()?;
+    let profile =
+        "[profiles.light]\nmodules = \"leave\"\ncni = \"leave\"\naddresses = \"uplink\"\n";
+    node.configure(&format!("{PROFILES}confirm_timeout = \"3s\"\n{profile}"))?;
+    let agent = operator.start_agent(&node)?;
+    node.vm.sh("rm /var/lib/pointsman/progress")?;
+    operator.ask("light");
+    // stopped where everybody has been asked once, and nothing is changed yet
+    let pid = agent.pid;
+    node.vm.sh(&format!(
+        "until grep -q 'the dead-man watches' /var/lib/pointsman/progress 2>/dev/null; do :; done; kill -STOP {pid}"
+    ))?;
+    operator.cluster.stop();
+    node.vm.sh(&format!("kill -CONT {pid}"))?;
+    until_noted(&node, "journal.json", "RolledBack", &agent)?;
+    assert_eq!(node.ip_state()?, before);
+    operator.cluster.start_again();
+    let report = operator.wait(&node, LONG, |_, _| {})?;
+    let said = format!("{report:#?}\n{}", agent.log()?);
+    assert_eq!((&*report["state"], &*report["reason"]), ("RolledBack", "ApiUnreachable"), "{said}");
+    assert_eq!(report["address-owner"], "bridge", "{said}");
     Ok(())
 }

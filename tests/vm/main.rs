@@ -3,6 +3,7 @@
 
 mod annotated;
 mod bed;
+mod deadman;
 mod handover;
 mod killed;
 mod lossless;

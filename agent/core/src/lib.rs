@@ -28,6 +28,7 @@ pub mod model;
 pub mod payload;
 pub mod phase;
 pub mod plan;
+pub mod probe;
 pub mod report;
 pub mod request;
 pub mod version;

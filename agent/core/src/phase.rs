@@ -71,7 +71,8 @@ impl Phase {
     /// The phase after an event.
     pub fn after(self, event: Event) -> Result<Self, Illegal> {
         match (self, event) {
-            (Self::Preparing, Event::Refused) => Ok(Self::Ended(End::Refused)),
+            // of Applying: before its first step
+            (Self::Preparing | Self::Applying, Event::Refused) => Ok(Self::Ended(End::Refused)),
             (Self::Preparing, Event::NothingToDo) => Ok(Self::Ended(End::Unchanged)),
             (Self::Preparing, Event::CheckpointWritten) => Ok(Self::Applying),
             (Self::Preparing | Self::Applying | Self::Verifying, Event::Interrupted)

@@ -8,6 +8,7 @@ use crate::netlink::route::Change;
 use crate::netlink::{self, Connection, Links, NetlinkError, Request};
 use crate::observe::network::rp_filter_path;
 use crate::observe::sysctl;
+use crate::probe;
 use netlink_packet_route::AddressFamily;
 use pointsman_core::error::Reasoned;
 use pointsman_core::model::{Address, Route, Rule};
@@ -66,6 +67,9 @@ impl Executor {
             Step::RaiseShield { uplink, mac, mtu } => return shield::raise(uplink, mac, *mtu),
             Step::LowerShield => return shield::lower(),
             Step::DeleteShieldLinks => return shield::delete_links(),
+            Step::AskGateways { link, beside, gateways } => {
+                return probe::see_that_it_forwards(link, beside, gateways).map_err(boxed);
+            }
             _ => {}
         }
         let mut host = Host::open().map_err(boxed)?;
@@ -74,7 +78,8 @@ impl Executor {
             | Step::SetSysctl { .. }
             | Step::RaiseShield { .. }
             | Step::LowerShield
-            | Step::DeleteShieldLinks => Ok(()),
+            | Step::DeleteShieldLinks
+            | Step::AskGateways { .. } => Ok(()),
             Step::SetUp { link } => return host.set_up(link),
             Step::AddAddress(address) => return host.add_address(address),
             Step::SetMtu { link, mtu } => host.ask(netlink::link::set_mtu(&host.links, link, *mtu)),

@@ -6,6 +6,7 @@ mod handover;
 mod modules;
 mod ovs;
 mod ovs_daemons;
+mod ovs_rescue;
 mod shield;
 
 use crate::disk::HostRoot;

@@ -42,6 +42,10 @@ impl Executor {
             }
             Step::AddPort { bridge, port } => self.add_port(bridge, port),
             Step::RemovePort { bridge, port } => self.remove_port(bridge, port),
+            Step::ForgetPort { bridge, port } => self.forget_port(bridge, port),
+            Step::ForgetPortOnDisk { bridge, port } => self.forget_port_on_disk(bridge, port),
+            Step::EndVswitchd => self.end_daemon("ovs-vswitchd"),
+            Step::EndServer => self.end_daemon("ovsdb-server"),
             Step::DeleteBridge { bridge } => self.delete_bridge(bridge),
             Step::StopDaemons => self.stop_daemons(),
             Step::StartDaemons => self.start_daemons(),

@@ -97,13 +97,13 @@ impl Executor {
     }
 
     /// Those whose pid files lie beside the database's socket.
-    fn host_daemons(&self) -> Vec<Daemon> {
+    pub(super) fn host_daemons(&self) -> Vec<Daemon> {
         let run = self.ovsdb.parent().unwrap_or(Path::new("/"));
         DAEMONS.into_iter().filter_map(|name| daemon_of_run_directory(run, name)).collect()
     }
 
     /// None: no systemd, or it does not run Open vSwitch; then `ovs-ctl` is there.
-    fn ovs_unit(&self) -> Result<Option<&'static str>, Box<dyn Reasoned>> {
+    pub(super) fn ovs_unit(&self) -> Result<Option<&'static str>, Box<dyn Reasoned>> {
         let is_there = |path| self.root.state(path).map_err(boxed);
         if is_there("/run/systemd/system")? == Some(FileState::Directory) {
             for unit in UNITS {

@@ -3,6 +3,7 @@
 use super::Exit;
 use super::options::{Options, Subject};
 use super::show::{self, UsageError};
+use crate::deadman::Guard;
 use crate::journal::{Journal, Record};
 use crate::observe;
 use crate::transaction::{Outcome, Progress, Site};
@@ -65,8 +66,15 @@ pub(super) fn apply(options: &Options, subject: &Subject) -> Result<Exit> {
     let settings = show::settings(options)?;
     let executor = show::executor(options, &settings)?;
     let teller = Teller { quiet: options.json };
-    let site =
-        Site { settings: &settings, executor: &executor, journal: &journal, progress: &teller };
+    let guard = Guard::default();
+    let site = Site {
+        settings: &settings,
+        executor: &executor,
+        journal: &journal,
+        progress: &teller,
+        guard: &guard,
+        api: None,
+    };
     let goal = match subject {
         // needs no look at the host first
         Subject::Profile | Subject::Handover | Subject::Cni => {
@@ -90,7 +98,15 @@ pub(super) fn recover(options: &Options, journal: &Journal) -> Result<Option<Out
     };
     let executor = show::host(options, &record.settings);
     let teller = Teller { quiet: options.json };
-    let site = Site { settings: &record.settings, executor: &executor, journal, progress: &teller };
+    let guard = Guard::default();
+    let site = Site {
+        settings: &record.settings,
+        executor: &executor,
+        journal,
+        progress: &teller,
+        guard: &guard,
+        api: None,
+    };
     let Some((record, outcome)) = site.recover().map_err(show::boxed)? else { return Ok(None) };
     eprintln!("an unfinished transaction was found ({}): {:?}", record.goal, outcome.end);
     Ok(Some(outcome))
@@ -105,11 +121,14 @@ pub(super) fn restore(options: &Options) -> Result<Exit> {
     };
     let executor = show::host(options, &record.settings);
     let teller = Teller { quiet: options.json };
+    let guard = Guard::default();
     let site = Site {
         settings: &record.settings,
         executor: &executor,
         journal: &journal,
         progress: &teller,
+        guard: &guard,
+        api: None,
     };
     let Some(outcome) = site.restore().map_err(show::boxed)? else { return Ok(Exit::Done) };
     Ok(match tell(options, &outcome) {

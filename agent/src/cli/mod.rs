@@ -4,12 +4,13 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
 
 mod chore;
+mod deadman;
 mod enter_host;
 mod options;
 mod run;
 mod show;
 
-use crate::telemetry;
+use crate::{host_command, telemetry};
 use options::{Command, Options};
 use pointsman_core::error::{Reasoned, chain};
 use std::process::ExitCode;
@@ -58,9 +59,14 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(options: &Options) -> Result<Exit, Box<dyn Reasoned>> {
-    if let Command::EnterHost(argv) = &options.command {
-        return Err(enter_host::enter(argv));
+    if let Command::EnterHost(argv) | Command::EndWithAgent(argv) = &options.command {
+        let enter = matches!(options.command, Command::EnterHost(_));
+        return Err(enter_host::become_tool(argv, enter));
     }
+    if let Command::Detach(argv) = &options.command {
+        return deadman::detach(argv);
+    }
+    host_command::tools_end_with_this_program();
     telemetry::init(options.log_format);
     match &options.command {
         Command::Help => {
@@ -77,6 +83,7 @@ fn dispatch(options: &Options) -> Result<Exit, Box<dyn Reasoned>> {
         Command::Apply(subject) => chore::apply(options, subject),
         Command::Restore => chore::restore(options),
         Command::Run => run::run(options),
-        Command::EnterHost(_) => Ok(Exit::Failed),
+        Command::Deadman(token) => deadman::watch(options, token),
+        Command::EnterHost(_) | Command::EndWithAgent(_) | Command::Detach(_) => Ok(Exit::Failed),
     }
 }

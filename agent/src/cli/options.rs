@@ -46,6 +46,12 @@ pub(super) enum Command {
     Apply(Subject),
     Restore,
     EnterHost(Vec<OsString>),
+    /// As [`Self::EnterHost`], from where it is.
+    EndWithAgent(Vec<OsString>),
+    /// As [`Self::EnterHost`], and left alone.
+    Detach(Vec<OsString>),
+    /// The word of its arming.
+    Deadman(String),
 }
 
 /// What is planned or applied.
@@ -104,9 +110,15 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
     let mut args = args.into_iter().peekable();
     let program = args.next();
     // what follows belongs to the tool that is run, options included
-    if args.peek().is_some_and(|word| word == "enter-host") {
-        let command = Command::EnterHost(args.skip(1).collect());
-        return Ok(Options { command, ..Options::default() });
+    for (name, of) in [
+        ("enter-host", Command::EnterHost as fn(_) -> _),
+        ("end-with-agent", Command::EndWithAgent),
+        ("detach", Command::Detach),
+    ] {
+        if args.peek().is_some_and(|word| word == name) {
+            let command = of(args.skip(1).collect());
+            return Ok(Options { command, ..Options::default() });
+        }
     }
     let mut parser = Parser::from_iter(program.into_iter().chain(args));
     let mut options = Options::default();
@@ -189,6 +201,7 @@ fn command(words: &[String]) -> Result<Command, lexopt::Error> {
         ["observe"] => Ok(Command::Observe),
         ["status"] => Ok(Command::Status),
         ["restore"] => Ok(Command::Restore),
+        ["deadman", token] => Ok(Command::Deadman(token.to_owned())),
         ["plan"] => Ok(Command::Plan(Subject::Profile)),
         ["apply"] => Ok(Command::Apply(Subject::Profile)),
         [name, verb @ ("plan" | "apply")] => match (subject(name), verb) {

@@ -84,6 +84,11 @@ impl Node {
         self.outbox.clone()
     }
 
+    /// The API server's URL.
+    pub fn server(&self) -> String {
+        self.api.server()
+    }
+
     /// Why the Node cannot be watched; none while it is.
     pub fn trouble(&self) -> Option<Arc<NodeError>> {
         self.trouble.borrow().clone()

@@ -60,18 +60,28 @@ pub fn host(executor: &Executor) -> Result<Host, ObserveError> {
     observe_host(&executor.root).map_err(of("the host"))
 }
 
-/// Everything.
-pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, ObserveError> {
+/// What the way to the safe harbour depends on, and nothing else: neither a module tree nor
+/// a CNI directory that cannot be read may stand in that way.
+pub fn reachability(executor: &Executor, settings: &Settings) -> Result<Observed, ObserveError> {
     let mut observed = Observed {
         schema: OBSERVED_SCHEMA,
         host: host(executor)?,
         ovs: ovs::observe(&executor.ovsdb).map_err(of("Open vSwitch"))?,
         ..Observed::default()
     };
-    // after Open vSwitch, whose answer may take two seconds: the network is what moves
+    if observed.ovs.database.is_none() && !observed.ovs.ovsdb_server {
+        observed.ovs.stopped = ovs::on_disk(executor);
+    }
+    // after Open vSwitch, whose answer may take seconds: the network is what moves
     observed.network = network::read().map_err(of("the network"))?;
     sysctl::read(&mut observed.network, &[&settings.node.uplink, &settings.node.bridge])
         .map_err(of("the network"))?;
+    Ok(observed)
+}
+
+/// Everything.
+pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, ObserveError> {
+    let mut observed = reachability(executor, settings)?;
     observed.owners = Some(owners::observe(&executor.root, &settings.node, &observed.network));
     observe_payload(&mut observed, &executor.payload);
     observe_cni(&mut observed, &executor.root, &settings.paths, &executor.payload)

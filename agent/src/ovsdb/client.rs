@@ -185,7 +185,7 @@ fn remaining(deadline: Instant) -> io::Result<Duration> {
 
 /// A blocking `connect` to a Unix socket waits for ever once the queue of a hung server
 /// is full; a non-blocking one says `EAGAIN`.
-fn connect_by(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
+pub(super) fn connect_by(path: &Path, deadline: Instant) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let address = UnixAddr::new(path)?;
     let start = Instant::now();

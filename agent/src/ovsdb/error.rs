@@ -27,6 +27,14 @@ pub enum OvsdbError {
         /// What it sent.
         what: String,
     },
+    /// The database's file, which no server has, could not be read or changed.
+    #[error("use the database's file {}: {what}", file.display())]
+    FileFailed {
+        /// On the host.
+        file: PathBuf,
+        /// What the tool said.
+        what: String,
+    },
     /// The server refused a transaction; nothing of it was done.
     #[error("ovsdb-server did not {operation}: {error}: {details}")]
     TransactionFailed {
@@ -86,6 +94,11 @@ pub enum OvsdbError {
 }
 
 impl OvsdbError {
+    /// Whether somebody is there and said nothing in time.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Self::Unavailable { source, .. } if source.kind() == io::ErrorKind::TimedOut)
+    }
+
     /// Whether an assertion of a transaction did not hold any more.
     pub(super) fn is_conflict(&self) -> bool {
         // RFC 7047 section 5.2.6: a `wait` whose timeout passed, which for 0 ms means at once
@@ -98,6 +111,7 @@ impl Reasoned for OvsdbError {
         match self {
             Self::Unavailable { .. } => "OvsUnavailable",
             Self::Nonsense { .. } => "OvsProtocolError",
+            Self::FileFailed { .. } => "OvsDatabaseFileFailed",
             Self::TransactionFailed { .. } => "OvsTransactionFailed",
             Self::Contended { .. } => "OvsContended",
             Self::BridgeMissing { .. } => "OvsBridgeMissing",

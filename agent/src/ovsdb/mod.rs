@@ -7,7 +7,9 @@
 
 mod change;
 mod client;
+mod control;
 mod error;
+mod file;
 mod framing;
 mod process;
 mod row;
@@ -17,6 +19,8 @@ pub use change::{
     Changed, add_bridge, add_port, ask_for_pass, delete_bridge, pin_mac, remove_port,
 };
 pub use client::Client;
+pub use control::{Answer, ask_daemon};
 pub use error::OvsdbError;
+pub use file::{database_file, read_file, remove_port_from_file};
 pub use process::{Daemon, daemon_of_run_directory, is_alive, living};
 pub use snapshot::{InterfaceRow, Snapshot};

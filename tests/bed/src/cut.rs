@@ -9,6 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use lexopt::prelude::*;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::Failure;
 
@@ -17,17 +19,21 @@ const PAUSE: Duration = Duration::from_micros(200);
 
 /// Runs a command and sends it SIGKILL as soon as a line of a file that it appends to
 /// contains a text, or `--after` milliseconds later. The file is removed first: what a former run wrote does not count.
+/// With `--stop` it is SIGSTOP, and the stopped command is left behind; its number is the
+/// first word of what is printed.
 ///
 /// Prints the file's last line at the kill, and ends well; fails where the command
 /// ended before such a line.
 pub fn kill_when(mut args: lexopt::Parser) -> Result<ExitCode, Failure> {
     let (mut file, mut text): (Option<PathBuf>, Option<String>) = (None, None);
     let mut after = Duration::ZERO;
+    let mut stop = false;
     let mut command: Vec<OsString> = Vec::new();
     while let Some(arg) = args.next()? {
         match arg {
             Long("file") => file = Some(args.value()?.into()),
             Long("contains") => text = Some(args.value()?.string()?),
+            Long("stop") => stop = true,
             Long("after") => after = Duration::from_millis(args.value()?.parse()?),
             Value(first) => {
                 command.push(first);
@@ -52,6 +58,11 @@ pub fn kill_when(mut args: lexopt::Parser) -> Result<ExitCode, Failure> {
         let whole = seen.rfind('\n').map_or("", |end| &seen[..end]);
         if whole.lines().any(|line| line.contains(&text)) {
             thread::sleep(after);
+            if stop {
+                kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGSTOP)?;
+                println!("{}", child.id());
+                return Ok(ExitCode::SUCCESS);
+            }
             child.kill()?;
             let status = child.wait()?;
             let now = fs::read_to_string(&file).unwrap_or_default();

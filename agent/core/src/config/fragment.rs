@@ -43,6 +43,20 @@ struct PathsFragment {
 #[derive(Debug, Default, Deserialize)]
 struct SwitchFragment {
     activate: Option<Activate>,
+    confirm_timeout: Option<String>,
+}
+
+impl SwitchFragment {
+    fn into_switch(self) -> Result<Switch, BadConfig> {
+        let defaults = Switch::default();
+        Ok(Switch {
+            activate: self.activate.unwrap_or(defaults.activate),
+            confirm_timeout: match self.confirm_timeout {
+                Some(text) => seconds("switch.confirm_timeout", text)?,
+                None => defaults.confirm_timeout,
+            },
+        })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -89,7 +103,7 @@ impl Fragment {
             payload: path("payload", payload, super::PAYLOAD)?,
             node: node.into_node()?,
             paths,
-            switch: Switch { activate: switch.activate.unwrap_or(Activate::Reboot) },
+            switch: switch.into_switch()?,
             profiles,
         })
     }
@@ -161,6 +175,21 @@ fn reason(word: String) -> Result<String, BadConfig> {
         key: "node.accept".into(),
         found: word,
         expected: format!("reasons of this list are expected: `{}`", known.join("`, `")),
+    })
+}
+
+/// `30s`, `2m`: from one second to an hour.
+fn seconds(key: &str, found: String) -> Result<u32, BadConfig> {
+    let number = |digits: &str, unit: u32| digits.parse::<u32>().ok()?.checked_mul(unit);
+    let value = match (found.strip_suffix('s'), found.strip_suffix('m')) {
+        (Some(digits), _) => number(digits, 1),
+        (None, Some(digits)) => number(digits, 60),
+        (None, None) => None,
+    };
+    value.filter(|seconds| (1..=3600).contains(seconds)).ok_or_else(|| BadConfig::Wrong {
+        key: key.into(),
+        found,
+        expected: "a time from `1s` to `60m` is expected".into(),
     })
 }
 
@@ -279,6 +308,13 @@ mod tests {
             let error = Settings::parse(&GOOD.replacen(from, to, 1)).unwrap_err();
             assert_eq!(chain(&error), expected);
         }
+        for (text, words) in [("0s", "`0s`"), ("2h", "`2h`"), ("61m", "`61m`"), ("30", "`30`")] {
+            let text = format!("{GOOD}[switch]\nconfirm_timeout = \"{text}\"\n");
+            let error = chain(&Settings::parse(&text).unwrap_err());
+            assert!(error.contains(&format!("`switch.confirm_timeout` is {words}: ")), "{error}");
+        }
+        let text = format!("{GOOD}[switch]\nconfirm_timeout = \"2m\"\n");
+        assert_eq!(Settings::parse(&text).unwrap().switch.confirm_timeout, 120);
         let error = Settings::parse(&GOOD.replace("\"bridge\"", "\"brige\"")).unwrap_err();
         assert!(chain(&error).contains("unknown variant `brige`"), "{}", chain(&error));
         let error = Settings::parse("= 3").unwrap_err();

@@ -39,6 +39,10 @@ const KEYS: &[Key] = &[
         "switch.activate",
         "`reboot` (default) or `live`: when a new module set becomes the loaded one",
     ),
+    key(
+        "switch.confirm_timeout",
+        "how long gateways and API server may take to answer after a move; `30s`",
+    ),
     key("profiles.*.modules", "`payload`, `in-tree` or `leave`; required"),
     key("profiles.*.cni", "`payload` or `leave`; required"),
     key("profiles.*.addresses", "`bridge`, `uplink` or `leave`; required"),

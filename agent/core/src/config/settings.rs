@@ -10,6 +10,9 @@ pub const BRIDGE: &str = "br-int";
 /// The distributions' socket of ovsdb-server.
 pub const OVSDB: &str = "unix:/var/run/openvswitch/db.sock";
 
+/// Seconds: twice what a spanning tree or a controller needs to let a port forward.
+pub const CONFIRM_TIMEOUT: u32 = 30;
+
 /// Everything that a person configures, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -119,6 +122,20 @@ pub enum OvsRunner {
 pub struct Switch {
     /// When a new module set becomes the loaded one.
     pub activate: Activate,
+    /// How long the gateways, and the API server, may take to answer after a move; seconds.
+    #[serde(default = "confirm_timeout")]
+    pub confirm_timeout: u32,
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self { activate: Activate::Reboot, confirm_timeout: CONFIRM_TIMEOUT }
+    }
+}
+
+/// Of records that older versions wrote.
+fn confirm_timeout() -> u32 {
+    CONFIRM_TIMEOUT
 }
 
 /// `activate`.
@@ -166,7 +183,7 @@ impl Settings {
             payload: PAYLOAD.into(),
             node,
             paths: Paths::default(),
-            switch: Switch { activate: Activate::Reboot },
+            switch: Switch::default(),
             profiles: BTreeMap::new(),
         }
     }

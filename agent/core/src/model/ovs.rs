@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 /// Open vSwitch as found: database, daemons, datapaths.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "what was seen, each by itself")]
 pub struct Ovs {
     /// What the database says; none where it does not answer.
     pub database: Option<OvsDatabase>,
@@ -11,12 +12,18 @@ pub struct Ovs {
     /// Whether a process `ovsdb-server` lives; it may hang.
     #[serde(default)]
     pub ovsdb_server: bool,
-    /// Whether a process `ovs-vswitchd` lives.
+    /// Whether the server is there and takes a connection, and then says nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ovsdb_server_hangs: bool,
+    /// Whether a process `ovs-vswitchd` lives; it may hang.
     pub vswitchd: bool,
+    /// Whether vswitchd is there and does not answer on its control socket.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub vswitchd_hangs: bool,
     /// Kernel datapaths of the host's network namespace.
     pub datapaths: Vec<Datapath>,
-    /// The configuration that the daemons will find again when they start. Known to a
-    /// simulation that stopped them; an observation leaves it out.
+    /// The configuration that the daemons will find when they start. Known to a simulation
+    /// that stopped them, and to an observation of a server that is dead, if its file can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<OvsDatabase>,
 }
@@ -71,7 +78,25 @@ pub struct Datapath {
     pub vports: Vec<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's shape")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl Ovs {
+    /// Whether vswitchd does what the database says: it answers, and so does the database.
+    pub fn is_healthy(&self) -> bool {
+        self.vswitchd && !self.vswitchd_hangs && self.database.is_some()
+    }
+
+    /// Whether the database, or what a dead server has left on disk, lists a device as a
+    /// port of a bridge.
+    pub fn lists(&self, bridge: &str, port: &str) -> bool {
+        let known = self.database.as_ref().or(self.stopped.as_ref());
+        let row = known.and_then(|d| d.bridges.iter().find(|row| row.name == bridge));
+        row.is_some_and(|row| row.port(port).is_some())
+    }
+
     /// A bridge by name.
     pub fn bridge(&self, name: &str) -> Option<&Bridge> {
         self.database.as_ref()?.bridges.iter().find(|bridge| bridge.name == name)

@@ -9,6 +9,7 @@
 pub mod cni;
 pub mod file;
 pub mod handover;
+pub mod limit;
 pub mod modules;
 pub mod ovs;
 mod refusal;

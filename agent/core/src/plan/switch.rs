@@ -172,7 +172,7 @@ fn plan_target(
         }
     }
     if target.daemons == Daemons::Run {
-        draft.push("Start Open vSwitch", ovs::start);
+        draft.start();
     }
     if let Some(owner) = owner_at_end {
         draft.hand_over(owner, target.delete_bridge)?;
@@ -211,6 +211,14 @@ impl<'a> Draft<'a> {
         let mut part = Plan::default();
         part.push(title, steps(&self.now).into_iter().map(Step::Ovs).collect());
         self.append(part);
+    }
+
+    /// While the uplink owns the addresses, no vswitchd that starts may take it.
+    fn start(&mut self) {
+        let node = &self.settings.node;
+        let at_home = owner(self.settings, &self.now) == Some(Owner::Uplink);
+        let spared = at_home.then_some((node.bridge.as_str(), node.uplink.as_str()));
+        self.push("Start Open vSwitch", |now| ovs::start(now, spared));
     }
 
     fn hand_over(&mut self, to: Owner, delete_bridge: bool) -> Result<(), Refusal> {

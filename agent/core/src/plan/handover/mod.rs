@@ -146,7 +146,7 @@ fn plan(
     let addresses = Addresses::of(&case)?;
     let routes = Routes::of(&case, &addresses)?;
     let nexthops = Nexthops::of(&case)?;
-    let ports = Ports::of(&case);
+    let mut ports = Ports::of(&case);
     let ([a4, a6], [r4, r6], [n4, n6]) = (addresses.change, routes.main, nexthops.change);
     let moving = [a4 || r4 || n4, a6 || r6 || n6];
     let shadow = Shadow::of(&case, &addresses, &routes, moving);
@@ -155,6 +155,9 @@ fn plan(
     let bridge = [ports.makes_bridge, ports.deletes_bridge];
     let sysctls = Sysctls::of(&case, a4 || a6, bridge);
     let traffic = moving.contains(&true) || ports.change();
+    if !traffic {
+        ports.proof.clear();
+    }
     let neighbours = Neighbours::of(&case, traffic);
     let shield = Shield::of(&case, &ports, &addresses);
     let rp_filter = rp_filter(&case, &ports, traffic, a4 || a6);
@@ -216,6 +219,11 @@ fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     let attach = (format!("Attach {uplink}"), ports.attach);
     let free = (format!("Free {uplink}"), ports.detach);
     let way = match case.want.to {
+        // answers come by the shield while it is up
+        Owner::Bridge if !ports.proof.is_empty() => {
+            let prove = (format!("See that {target} forwards"), wrap(ports.proof));
+            vec![raise, attach, lower, prove, flip, main]
+        }
         Owner::Bridge => vec![raise, attach, flip, lower, main],
         // what leaves by the bridge has no wire any more once the uplink is free
         Owner::Uplink => vec![flip, main, raise, free, lower],

@@ -3,6 +3,7 @@
 use super::{Case, Owner, Step};
 use crate::model::{Link, Ovs};
 use crate::plan::{self, ovs};
+use crate::probe;
 use std::collections::BTreeMap;
 
 /// `dev->mtu` of a new internal port.
@@ -13,6 +14,8 @@ pub(super) struct Ports {
     /// Bridge, MAC, MTU, both links up.
     pub(super) ready: Vec<plan::Step>,
     pub(super) attach: Vec<plan::Step>,
+    /// Asked after attaching and before anything is sent by the bridge.
+    pub(super) proof: Vec<Step>,
     pub(super) detach: Vec<plan::Step>,
     /// At the very end.
     pub(super) last: Vec<plan::Step>,
@@ -73,9 +76,7 @@ impl Ports {
             ports.attach.push(plan::Step::Ovs(ovs::Step::AddPort { bridge, port }));
         }
         if row.is_some_and(|row| row.fail_mode.as_deref() == Some("secure")) {
-            ports.notes.push(format!(
-                "{bridge} has fail_mode secure: it forwards only what its flows say, and whether they let {uplink} reach the node is not checked"
-            ));
+            ports.ask(case);
         }
         ports
     }
@@ -87,18 +88,8 @@ impl Ports {
         if let Some(nic) = case.now.network.link(uplink) {
             ports.uplink_up(nic);
         }
-        let in_database = ovs.bridge(bridge).is_some_and(|row| row.port(uplink).is_some());
-        // with vswitchd dead nobody else takes the port out of the kernel; with no row it should not be there
-        let alone = !ovs.vswitchd || !in_database;
-        let holding = ovs.datapaths.iter().find(|datapath| datapath.vports.contains(uplink));
-        if let Some(datapath) = holding.filter(|_| alone) {
-            let (datapath, port) = (datapath.name.clone(), uplink.clone());
-            ports.detach.push(plan::Step::Ovs(ovs::Step::RemoveVport { datapath, port }));
-        }
-        if in_database {
-            let (bridge, port) = (bridge.clone(), uplink.clone());
-            ports.detach.push(plan::Step::Ovs(ovs::Step::RemovePort { bridge, port }));
-        }
+        let free = ovs::free(ovs, bridge, uplink, case.before.is_some());
+        ports.detach.extend(free.into_iter().map(plan::Step::Ovs));
         ports.notes.extend(blind(ovs, uplink));
         if case.want.delete_bridge {
             ports.delete_bridge(ovs, bridge);
@@ -106,9 +97,22 @@ impl Ports {
         ports
     }
 
+    /// A secure bridge that forwards nothing must be found out while the source has everything.
+    fn ask(&mut self, case: &Case<'_>) {
+        let (link, beside) = (case.want.bridge.clone(), case.want.uplink.clone());
+        let gateways = probe::gateways(case.now, [&link, &beside]);
+        if gateways.is_empty() {
+            self.notes.push(format!(
+                "{link} has fail_mode secure: it forwards only what its flows say, and there is no gateway that could be asked whether they let {beside} reach the node"
+            ));
+        } else {
+            self.proof = vec![Step::AskGateways { link, beside, gateways }];
+        }
+    }
+
     fn delete_bridge(&mut self, ovs: &Ovs, bridge: &str) {
-        if !ovs.vswitchd || ovs.database.is_none() {
-            self.notes.push(format!("{bridge} is not deleted, as Open vSwitch does not run"));
+        if !ovs.is_healthy() {
+            self.notes.push(format!("{bridge} is not deleted, as Open vSwitch does not work"));
         } else if ovs.bridge(bridge).is_some() {
             let bridge = bridge.to_owned();
             self.last.push(plan::Step::Ovs(ovs::Step::DeleteBridge { bridge }));
@@ -129,7 +133,8 @@ impl Ports {
 
 /// What cannot be known while the database does not answer.
 fn blind(ovs: &Ovs, uplink: &str) -> Option<String> {
-    let none = ovs.database.is_none() && (ovs.vswitchd || !ovs.datapaths.is_empty());
+    let known = ovs.database.is_some() || ovs.stopped.is_some();
+    let none = !known && (ovs.vswitchd || !ovs.datapaths.is_empty());
     none.then(|| {
         format!(
             "the Open vSwitch database does not answer: it may still list {uplink} as a port and take it again when Open vSwitch starts"

@@ -128,6 +128,12 @@ fn open_vswitch(case: &Case<'_>) -> Result<(), Refusal> {
             "no ovs-vswitchd runs, so no port would become one; nothing was changed: start Open vSwitch",
         ));
     }
+    if ovs.vswitchd_hangs {
+        return Err(Refusal::transient(
+            "OvsUnavailable",
+            "ovs-vswitchd runs and does not answer on its control socket, so no port would become one; nothing was changed: wait, or restart Open vSwitch",
+        ));
+    }
     if database.flow_restore_wait {
         return Err(Refusal::transient(
             "FlowRestoreWait",

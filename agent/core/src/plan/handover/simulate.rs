@@ -28,6 +28,7 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
                 found.flags = address.flags;
             }
         }
+        Step::AskGateways { .. } => {}
         Step::SetNeighbour(neighbour) => {
             forget_neighbour(network, neighbour);
             network.neighbours.push(neighbour.clone());

@@ -1,5 +1,6 @@
 use super::shadow::SHADOW_TABLE;
 use crate::model::{Address, Neighbour, Nexthop, Route, Rule, SHIELD_ENTRY, SHIELD_EXIT};
+use crate::probe::Gateway;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -41,6 +42,15 @@ pub enum Step {
     DeleteAddress(Address),
     /// Give an IPv6 address of a link the flags it had before it was added without detection.
     SettleAddress(Address),
+    /// See that a bridge forwards: gateways must answer out of it. Changes nothing.
+    AskGateways {
+        /// The bridge's device.
+        link: String,
+        /// The uplink: who is silent out of it too proves nothing.
+        beside: String,
+        /// Whom to ask.
+        gateways: Vec<Gateway>,
+    },
     /// Seed or replace a neighbour entry.
     SetNeighbour(Neighbour),
     /// Delete a permanent or proxy neighbour entry.
@@ -135,6 +145,7 @@ impl fmt::Display for Step {
             Self::SettleAddress(address) => {
                 write!(f, "give {address} back the flags it had before the move")
             }
+            Self::AskGateways { link, gateways, .. } => write_question(f, link, gateways),
             Self::SetNeighbour(neighbour) => write!(
                 f,
                 "set neighbour {neighbour}, so that nobody has to wait for an answer to ARP or ND"
@@ -181,6 +192,15 @@ fn write_rp_filter(f: &mut fmt::Formatter<'_>, link: &str, value: u8) -> fmt::Re
         ),
         _ => write!(f, "set rp_filter of {link} back to {value}"),
     }
+}
+
+fn write_question(f: &mut fmt::Formatter<'_>, link: &str, gateways: &[Gateway]) -> fmt::Result {
+    let names: Vec<String> = gateways.iter().map(ToString::to_string).collect();
+    let names = names.join(", ");
+    write!(
+        f,
+        "ask {names} out of {link}, which has fail_mode secure and forwards only what its flows say"
+    )
 }
 
 fn write_shield(f: &mut fmt::Formatter<'_>, uplink: &str, mac: &str, mtu: u32) -> fmt::Result {

@@ -45,6 +45,25 @@ pub enum Step {
         /// The device.
         port: String,
     },
+    /// Take a port out of the database, and wait for nobody: so that no vswitchd takes the
+    /// device again. For one that is dead or hangs.
+    ForgetPort {
+        /// Of the bridge.
+        bridge: String,
+        /// The device.
+        port: String,
+    },
+    /// The same in the file of a database whose server is dead.
+    ForgetPortOnDisk {
+        /// Of the bridge.
+        bridge: String,
+        /// The device.
+        port: String,
+    },
+    /// End a vswitchd that hangs, or has lost its database: by SIGKILL, since it does not listen.
+    EndVswitchd,
+    /// End an ovsdb-server that hangs, by SIGKILL.
+    EndServer,
     /// Delete a bridge with all its ports, and wait until its device is gone.
     DeleteBridge {
         /// Of the bridge.
@@ -87,6 +106,18 @@ impl fmt::Display for Step {
             Self::RemovePort { bridge, port } => {
                 write!(f, "take {port} out of {bridge}: what arrives on {port} is its own again")
             }
+            Self::ForgetPort { bridge, port } => write!(
+                f,
+                "take {port} out of {bridge} in the database, so that nobody attaches it again"
+            ),
+            Self::ForgetPortOnDisk { bridge, port } => write!(
+                f,
+                "take {port} out of {bridge} in the database's file, so that Open vSwitch does not attach it when it starts"
+            ),
+            Self::EndVswitchd => f.write_str(
+                "end ovs-vswitchd, which hangs or has no database: it would attach what is freed",
+            ),
+            Self::EndServer => f.write_str("end ovsdb-server, which hangs"),
             Self::DeleteBridge { bridge } => {
                 write!(f, "delete the bridge {bridge}: nothing is to remain of it")
             }
@@ -120,18 +151,81 @@ pub fn stop_but_spare(observed: &Observed, before: Option<&Ovs>) -> Vec<Step> {
 pub fn stop_and_free(observed: &Observed) -> Vec<Step> {
     let ovs = &observed.ovs;
     let running = ovs.vswitchd || ovs.ovsdb_server || ovs.database.is_some();
-    let stop = running.then_some(Step::StopDaemons);
+    let stop = end_hung(ovs).into_iter().chain(running.then_some(Step::StopDaemons));
     let delete = ovs
         .datapaths
         .iter()
         .map(|datapath| Step::DeleteDatapath { datapath: datapath.name.clone() });
-    stop.into_iter().chain(delete).collect()
+    stop.chain(delete).collect()
 }
 
-/// What makes both daemons answer.
-pub fn start(observed: &Observed) -> Vec<Step> {
-    let answers = observed.ovs.vswitchd && observed.ovs.database.is_some();
-    if answers { Vec::new() } else { vec![Step::StartDaemons] }
+/// What hangs does not end when it is told to.
+fn end_hung(ovs: &Ovs) -> Vec<Step> {
+    let vswitchd = ovs.vswitchd_hangs.then_some(Step::EndVswitchd);
+    let server = ovs.ovsdb_server_hangs.then_some(Step::EndServer);
+    vswitchd.into_iter().chain(server).collect()
+}
+
+/// What makes both daemons answer. A device that is to be `spared`, given with its bridge,
+/// is not attached by them.
+pub fn start(observed: &Observed, spared: Option<(&str, &str)>) -> Vec<Step> {
+    let ovs = &observed.ovs;
+    if ovs.is_healthy() {
+        return Vec::new();
+    }
+    let mut steps = end_hung(ovs);
+    if let Some((bridge, port)) = spared {
+        let (bridge, port) = (bridge.to_owned(), port.to_owned());
+        // what a server that hangs would tell is known when it is dead
+        if ovs.database.is_none() && (ovs.ovsdb_server_hangs || ovs.lists(&bridge, &port)) {
+            steps.push(Step::ForgetPortOnDisk { bridge, port });
+        } else if ovs.lists(&bridge, &port) {
+            steps.push(Step::ForgetPort { bridge, port });
+        }
+    }
+    steps.push(Step::StartDaemons);
+    steps
+}
+
+/// What frees a device that is, or may become, a port of a bridge.
+///
+/// Freed by vswitchd itself where that works. Where vswitchd is dead its vports still swallow
+/// what arrives; and one that hangs, or has lost its database, may attach the device again
+/// at any time, so it is ended, and the row goes before anybody starts it. `for_certain`: an
+/// unfinished transaction may have asked for the port, and a daemon that hangs may yet do it.
+pub(super) fn free(ovs: &Ovs, bridge: &str, port: &str, for_certain: bool) -> Vec<Step> {
+    let (bridge, port) = (bridge.to_owned(), port.to_owned());
+    let listed = ovs.bridge(&bridge).is_some_and(|row| row.port(&port).is_some());
+    let holding = ovs.datapaths.iter().find(|datapath| datapath.vports.contains(&port));
+    let remove = holding.map(|datapath| {
+        let (datapath, port) = (datapath.name.clone(), port.clone());
+        Step::RemoveVport { datapath, port }
+    });
+    let mut steps = Vec::new();
+    if ovs.is_healthy() {
+        // with no row it should not be there
+        steps.extend(remove.filter(|_| !listed));
+        steps.extend(listed.then_some(Step::RemovePort { bridge, port }));
+        return steps;
+    }
+    let on_disk = ovs.database.is_none() && ovs.lists(&bridge, &port);
+    let concerned = holding.is_some() || listed || on_disk;
+    let hangs = ovs.vswitchd_hangs || ovs.ovsdb_server_hangs;
+    if listed && ovs.vswitchd {
+        steps.push(Step::ForgetPort { bridge: bridge.clone(), port: port.clone() });
+    }
+    if ovs.vswitchd && (concerned || for_certain && hangs) {
+        steps.push(Step::EndVswitchd);
+    }
+    let end_server = ovs.ovsdb_server_hangs && (concerned || for_certain);
+    steps.extend(end_server.then_some(Step::EndServer));
+    steps.extend(remove);
+    if listed && !ovs.vswitchd {
+        steps.push(Step::RemovePort { bridge, port });
+    } else if end_server || on_disk {
+        steps.push(Step::ForgetPortOnDisk { bridge, port });
+    }
+    steps
 }
 
 #[cfg(test)]

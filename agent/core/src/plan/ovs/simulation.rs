@@ -42,6 +42,24 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
             row.ports.retain(|row| row.name != *port);
             release(observed, port);
         }
+        Step::ForgetPort { bridge, port } => {
+            let Some(row) = row_of(observed, bridge) else { return };
+            row.ports.retain(|row| row.name != *port);
+        }
+        Step::ForgetPortOnDisk { bridge, port } => {
+            let rows = observed.ovs.stopped.iter_mut().flat_map(|stopped| &mut stopped.bridges);
+            for row in rows.filter(|row| row.name == *bridge) {
+                row.ports.retain(|row| row.name != *port);
+            }
+        }
+        Step::EndVswitchd => {
+            (observed.ovs.vswitchd, observed.ovs.vswitchd_hangs) = (false, false);
+        }
+        Step::EndServer => {
+            let ovs = &mut observed.ovs;
+            (ovs.ovsdb_server, ovs.ovsdb_server_hangs) = (false, false);
+            ovs.stopped = ovs.database.take().or_else(|| ovs.stopped.take());
+        }
         Step::DeleteBridge { bridge } => delete_bridge(observed, bridge),
         Step::StopDaemons => stop(observed),
         Step::StartDaemons => start(observed),
@@ -182,11 +200,13 @@ fn stop(observed: &mut Observed) {
     }
     ovs.database_error = Some("the daemons are stopped".into());
     (ovs.ovsdb_server, ovs.vswitchd) = (false, false);
+    (ovs.ovsdb_server_hangs, ovs.vswitchd_hangs) = (false, false);
 }
 
 fn start(observed: &mut Observed) {
     let ovs = &mut observed.ovs;
     (ovs.ovsdb_server, ovs.vswitchd) = (true, true);
+    (ovs.ovsdb_server_hangs, ovs.vswitchd_hangs) = (false, false);
     let stopped = ovs.stopped.take();
     let database: &OvsDatabase = ovs.database.get_or_insert(stopped.unwrap_or_default());
     let bridges = database.bridges.clone();

@@ -146,9 +146,9 @@ fn stopping_keeps_the_datapath_and_freeing_takes_it_with_its_devices() {
     assert_eq!(free.network.addresses, [address("lo", "127.0.0.1")]);
     assert_eq!(free.network.routes, [route("fd00::", Some("lo"), &[])]);
 
-    assert_eq!(start(&free), [Step::StartDaemons]);
+    assert_eq!(start(&free, None), [Step::StartDaemons]);
     let back = after(free, &[Step::StartDaemons]);
-    assert_eq!(start(&back), []);
+    assert_eq!(start(&back, None), []);
     assert_eq!(back.ovs, there.ovs);
     assert_eq!(link(&back, "eth1").unwrap().master.as_deref(), Some("ovs-system"));
     assert_eq!(link(&back, "br-int").unwrap().mac.as_deref(), Some(MAC));
@@ -179,7 +179,7 @@ fn a_hung_server_is_stopped_too() {
     hung.ovs.database = None;
     hung.ovs.vswitchd = false;
     assert_eq!(stop_and_free(&hung), [Step::StopDaemons]);
-    assert_eq!(start(&hung), [Step::StartDaemons]);
+    assert_eq!(start(&hung, None), [Step::StartDaemons]);
 }
 
 #[test]
@@ -187,4 +187,92 @@ fn an_observation_without_the_newer_fields_is_still_read() {
     let text = r#"{"database":null,"database_error":"x","vswitchd":true,"datapaths":[]}"#;
     let ovs: Ovs = serde_json::from_str(text).unwrap();
     assert!(ovs.vswitchd && !ovs.ovsdb_server && ovs.stopped.is_none());
+}
+
+/// A host whose uplink is a port of the bridge, with something wrong.
+fn wrong(change: impl FnOnce(&mut Ovs)) -> Observed {
+    let mut host = after(host(), &[add_bridge(""), add_port()]);
+    change(&mut host.ovs);
+    host
+}
+
+/// What frees the uplink, and that nothing is left to be freed then, whoever starts what
+/// was ended.
+fn freed(host: &Observed) -> Vec<&'static str> {
+    let steps = free(&host.ovs, "br-int", "eth1", true);
+    let home = after(host.clone(), &steps);
+    assert_eq!(free(&home.ovs, "br-int", "eth1", true), [], "after {steps:?}");
+    assert_eq!(link(&home, "eth1").unwrap().master, None);
+    let again = after(home.clone(), &start(&home, Some(("br-int", "eth1"))));
+    assert!(again.ovs.is_healthy());
+    if host.ovs.database.is_some() || host.ovs.stopped.is_some() {
+        assert_eq!(link(&again, "eth1").unwrap().master, None, "after {steps:?} and a start");
+    }
+    let mut words = Vec::new();
+    for step in &steps {
+        words.push(if matches!(step, Step::RemovePort { .. }) {
+            "remove port"
+        } else if matches!(step, Step::ForgetPort { .. }) {
+            "forget port"
+        } else if matches!(step, Step::ForgetPortOnDisk { .. }) {
+            "forget port on disk"
+        } else if matches!(step, Step::RemoveVport { .. }) {
+            "remove vport"
+        } else if *step == Step::EndVswitchd {
+            "end vswitchd"
+        } else {
+            assert_eq!(*step, Step::EndServer);
+            "end server"
+        });
+    }
+    words
+}
+
+#[test]
+fn the_uplink_is_freed_with_open_vswitch_healthy_dead_or_hanging() {
+    assert_eq!(freed(&wrong(|_| {})), ["remove port"]);
+    assert_eq!(freed(&wrong(|ovs| ovs.vswitchd = false)), ["remove vport", "remove port"]);
+    let hangs = wrong(|ovs| ovs.vswitchd_hangs = true);
+    assert_eq!(freed(&hangs), ["forget port", "end vswitchd", "remove vport"]);
+    let dead = |ovs: &mut Ovs| (ovs.stopped, ovs.ovsdb_server) = (ovs.database.take(), false);
+    // a vswitchd without its database still has the port in mind
+    let file = ["end vswitchd", "remove vport", "forget port on disk"];
+    assert_eq!(freed(&wrong(dead)), file);
+    let silent = |ovs: &mut Ovs| (ovs.database, ovs.ovsdb_server_hangs) = (None, true);
+    let all = ["end vswitchd", "end server", "remove vport", "forget port on disk"];
+    assert_eq!(freed(&wrong(silent)), all);
+    let both = wrong(|ovs| {
+        silent(ovs);
+        ovs.vswitchd_hangs = true;
+    });
+    assert_eq!(freed(&both), all);
+    let alone = wrong(|ovs| {
+        dead(ovs);
+        (ovs.vswitchd, ovs.stopped) = (false, None);
+    });
+    assert_eq!(freed(&alone), ["remove vport"]);
+}
+
+#[test]
+fn what_hangs_is_ended_in_an_unfinished_transaction_only_where_nothing_is_to_be_freed() {
+    let mut idle = host();
+    (idle.ovs.ovsdb_server_hangs, idle.ovs.database) = (true, None);
+    assert_eq!(free(&idle.ovs, "br-int", "eth1", false), []);
+    // a port that was asked for may be in the queue of a server that hangs
+    assert_eq!(freed(&idle), ["end vswitchd", "end server", "forget port on disk"]);
+    let mut busy = host();
+    busy.ovs.vswitchd_hangs = true;
+    assert_eq!(free(&busy.ovs, "br-int", "eth1", false), []);
+    assert_eq!(freed(&busy), ["end vswitchd"]);
+}
+
+#[test]
+fn a_start_spares_the_uplink_that_the_file_lists() {
+    let mut stopped = after(host(), &[add_bridge(""), add_port(), Step::StopDaemons]);
+    let spared = Some(("br-int", "eth1"));
+    assert_eq!(start(&stopped, None), [Step::StartDaemons]);
+    let forget = Step::ForgetPortOnDisk { bridge: "br-int".into(), port: "eth1".into() };
+    assert_eq!(start(&stopped, spared), [forget, Step::StartDaemons]);
+    stopped.ovs.stopped = None;
+    assert_eq!(start(&stopped, spared), [Step::StartDaemons]);
 }

@@ -5,7 +5,7 @@ use super::super::compare::{canonical, place};
 use super::super::routes::{MAIN, links_of};
 use super::super::{OWN_PROTOCOL, SHADOW_TABLE, Step};
 use super::generator::{BRIDGE, NIC, route};
-use crate::model::{Address, Network, Nexthop, Observed, Route, Rule};
+use crate::model::{Address, Network, Nexthop, Observed, Route};
 use crate::plan::{self, ovs};
 
 /// Panics with what is wrong with carrying out a step here.
@@ -108,10 +108,12 @@ fn check_handover(network: &Network, step: &Step) {
         }
         Step::SetNexthops { nexthops } => check_nexthops(network, nexthops),
         Step::DeleteRules { rules } => {
-            let there = |rule: &Rule| network.rules.contains(rule);
-            assert!(rules.iter().all(there), "a rule is not there");
+            assert!(rules.iter().all(|rule| network.rules.contains(rule)), "no rule there");
         }
-        Step::AddRules { .. } | Step::SetNeighbour(_) | Step::DeleteNeighbour(_) => {}
+        Step::AddRules { .. }
+        | Step::AskGateways { .. }
+        | Step::SetNeighbour(_)
+        | Step::DeleteNeighbour(_) => {}
     }
 }
 

@@ -3,15 +3,22 @@
 //! The way back is planned like the way forth, from what is observed then. There is
 //! no list of undo steps that could be wrong.
 
+mod confirm;
+mod guarded;
+
 use crate::apply::{ApplyError, Executor};
+use crate::deadman::{DeadmanError, Guard};
 use crate::journal::{Failure, JOURNAL_SCHEMA, Journal, JournalError, Record};
 use crate::observe;
+use crate::probe::ApiServer;
+use confirm::Baseline;
 use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
 use pointsman_core::config::Settings;
 use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::goal::Goal;
 use pointsman_core::model::Observed;
 use pointsman_core::phase::{End, Event, Illegal, Phase};
+use pointsman_core::plan::limit::limit;
 use pointsman_core::plan::{Plan, Refusal, Step};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -26,6 +33,8 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 const TRIES: u32 = 3;
 /// Between two tries.
 const BETWEEN_TRIES: Duration = Duration::from_secs(1);
+/// How long a look may take, two daemons that hang included.
+const LOOK: Duration = Duration::from_secs(60);
 /// A transaction that somebody has to look at.
 const DEGRADED: Phase = Phase::Ended(End::Degraded);
 
@@ -39,6 +48,10 @@ pub struct Site<'a> {
     pub journal: &'a Journal,
     /// Is told of every phase and step.
     pub progress: &'a (dyn Progress + Sync),
+    /// Takes the way back where this process does not live to.
+    pub guard: &'a Guard,
+    /// Asked beside the gateways; none without a cluster.
+    pub api: Option<&'a ApiServer>,
 }
 
 /// Somebody who wants to know how it goes.
@@ -67,6 +80,9 @@ pub enum TransactionError {
     /// The first look.
     #[error("look at the host; nothing was changed")]
     Observe(#[source] observe::ObserveError),
+    /// The dead-man took over.
+    #[error(transparent)]
+    Deadman(#[from] DeadmanError),
     /// A defect.
     #[error(transparent)]
     Illegal(#[from] Illegal),
@@ -77,6 +93,7 @@ impl Reasoned for TransactionError {
         match self {
             Self::Journal(source) => source.reason(),
             Self::Observe(source) => source.reason(),
+            Self::Deadman(source) => source.reason(),
             Self::Illegal(_) => "Defect",
         }
     }
@@ -85,6 +102,7 @@ impl Reasoned for TransactionError {
         match self {
             Self::Journal(source) => source.is_transient(),
             Self::Observe(source) => source.is_transient(),
+            Self::Deadman(source) => source.is_transient(),
             Self::Illegal(_) => false,
         }
     }
@@ -120,6 +138,8 @@ impl Site<'_> {
         if plan.is_empty() {
             return ended(Phase::Preparing.after(Event::NothingToDo)?, None, notes);
         }
+        let baseline = self.baseline(&plan, &observed);
+        let is_first = way_back.is_none();
         let checkpoint = way_back.unwrap_or_else(|| Checkpoint {
             schema: CHECKPOINT_SCHEMA,
             transaction: transaction_id(&observed),
@@ -137,7 +157,10 @@ impl Site<'_> {
         self.journal.write(&record)?;
         self.journal.begin_progress(began);
         self.journal.note("the way back is on disk");
-        match self.apply_and_verify(&mut record, &plan)? {
+        if let Err(error) = self.arm(&record, &plan) {
+            return self.unarmed(record, &error, is_first);
+        }
+        match self.apply_and_verify(&mut record, &plan, &baseline)? {
             Ok(()) => self.close(record, Event::Closed, notes),
             Err(failure) => self.take_back(record, failure, Event::Failed),
         }
@@ -197,12 +220,15 @@ impl Site<'_> {
         &self,
         record: &mut Record,
         plan: &Plan,
+        baseline: &Baseline,
     ) -> Result<Result<(), Failure>, TransactionError> {
         if let Err(error) = self.apply(record.phase, plan) {
             return Ok(Err(failure_of(&error)));
         }
         record.phase = record.phase.after(Event::StepsDone)?;
-        if let Err(failure) = self.verify(record, Way::Forth) {
+        if let Err(failure) =
+            self.verify(record, Way::Forth).and_then(|()| self.confirm(record, baseline))
+        {
             return Ok(Err(failure));
         }
         record.phase = record.phase.after(Event::Verified)?;
@@ -217,6 +243,7 @@ impl Site<'_> {
                 let words = step.to_string();
                 self.journal.note_step(number, &words);
                 self.progress.tell(phase, &words);
+                self.guard.grant(limit(step));
                 self.executor.apply(step)?;
                 number += 1;
             }
@@ -230,7 +257,12 @@ impl Site<'_> {
 
     fn left_to_do(&self, record: &Record, way: Way) -> Result<Plan, Failure> {
         let (settings, checkpoint) = (&record.settings, &record.checkpoint);
-        let observed = self.observe(settings).map_err(|error| failure_of(&error))?;
+        self.guard.grant(LOOK);
+        let observed = match way {
+            Way::Harbour => observe::reachability(self.executor, settings),
+            Way::Forth | Way::Back => self.observe(settings),
+        };
+        let observed = observed.map_err(|error| failure_of(&error))?;
         match way {
             Way::Forth => record.goal.plan(settings, &observed, Some(checkpoint)),
             Way::Back => record.goal.plan_back(settings, &observed, checkpoint),
@@ -288,13 +320,19 @@ impl Site<'_> {
         }
         let calm = !record.goal.may_touch_network()
             || matches!(self.left_to_do(&record, Way::Back), Ok(plan) if !plan.steps().any(touches_network));
+        if !calm {
+            self.guard_way_back(&record);
+        }
         let back = if calm {
             self.go(&record, Way::Back)
         } else {
             self.go(&record, Way::Harbour).and_then(|()| self.go(&record, Way::Back))
         };
         match back {
-            Ok(()) => self.close(record, Event::Verified, vec![]),
+            Ok(()) => {
+                self.judge_api(&mut record);
+                self.close(record, Event::Verified, vec![])
+            }
             Err(why) if calm => {
                 let message =
                     format!("{}; and the way back failed: {}", failure.message, why.message);
@@ -335,6 +373,11 @@ impl Site<'_> {
         Ok(Outcome { end: End::Degraded, failure, notes: vec![] })
     }
 
+    /// To the safe harbour, once.
+    pub(crate) fn try_harbour(&self, record: &Record) -> Result<(), Failure> {
+        self.try_leg(record, Way::Harbour)
+    }
+
     /// One leg of the way back: planned, applied and verified, and tried again.
     fn go(&self, record: &Record, way: Way) -> Result<(), Failure> {
         let mut result = self.try_leg(record, way);
@@ -361,13 +404,13 @@ impl Site<'_> {
         event: Event,
         notes: Vec<String>,
     ) -> Result<Outcome, TransactionError> {
+        // who disarms owns the host; a dead-man that was faster lets nothing be written any more
+        self.guard.disarm()?;
         record.phase = record.phase.after(event)?;
         self.journal.write(&record)?;
-        let Phase::Ended(end) = record.phase else {
-            return Err(Illegal { phase: record.phase, event }.into());
-        };
-        self.journal.note(&format!("ended: {end:?}"));
-        Ok(Outcome { end, failure: record.failure, notes })
+        let outcome = ended_with(record, notes)?;
+        self.journal.note(&format!("ended: {:?}", outcome.end));
+        Ok(outcome)
     }
 }
 
@@ -392,6 +435,13 @@ fn ended(
     };
     let failure = refusal.map(|refusal| failure_of(&refusal));
     Ok(Outcome { end, failure, notes })
+}
+
+fn ended_with(record: Record, notes: Vec<String>) -> Result<Outcome, TransactionError> {
+    let Phase::Ended(end) = record.phase else {
+        return Err(Illegal { phase: record.phase, event: Event::Closed }.into());
+    };
+    Ok(Outcome { end, failure: record.failure, notes })
 }
 
 fn failure_of(error: &dyn Reasoned) -> Failure {

@@ -1,0 +1,90 @@
+//! How long a step may take: what the dead-man grants before it takes an agent that makes no
+//! progress for one that hangs.
+//!
+//! Each is at least the sum of the time limits inside the step's apply function, so that a
+//! step fails by itself, with a reason, before anybody is killed for it.
+
+use super::Step;
+use super::{cni, handover, modules, ovs};
+use std::time::Duration;
+
+/// A step is a request or two, or ten seconds of waiting for a link to run.
+const NETLINK: Duration = Duration::from_secs(15);
+/// What is added, or deleted, in one second on a machine that is busy with other things.
+const ROUTES_PER_SECOND: u64 = 1000;
+
+/// The longest that a step may take.
+pub fn limit(step: &Step) -> Duration {
+    match step {
+        Step::Handover(step) => of_handover(step),
+        Step::Ovs(step) => of_ovs(step),
+        Step::Modules(step) => of_modules(step),
+        Step::Cni(cni::Step::ProbePlugin { .. }) | Step::File(_) => Duration::from_secs(60),
+    }
+}
+
+fn of_handover(step: &handover::Step) -> Duration {
+    use handover::Step::{AddRoutes, DeleteRoutes};
+    let (AddRoutes { routes } | DeleteRoutes { routes }) = step else { return NETLINK };
+    let routes = u64::try_from(routes.len()).unwrap_or(u64::MAX);
+    NETLINK.saturating_add(Duration::from_secs(routes / ROUTES_PER_SECOND))
+}
+
+fn of_ovs(step: &ovs::Step) -> Duration {
+    let seconds = match step {
+        ovs::Step::StopDaemons => 150,
+        ovs::Step::StartDaemons => 180,
+        ovs::Step::AddBridge { .. } | ovs::Step::AddPort { .. } => 80,
+        ovs::Step::PinMac { .. }
+        | ovs::Step::RemovePort { .. }
+        | ovs::Step::DeleteBridge { .. }
+        | ovs::Step::ForgetPort { .. }
+        | ovs::Step::ForgetPortOnDisk { .. } => 60,
+        ovs::Step::EndVswitchd
+        | ovs::Step::EndServer
+        | ovs::Step::DeleteDatapath { .. }
+        | ovs::Step::RemoveVport { .. } => 30,
+    };
+    Duration::from_secs(seconds)
+}
+
+fn of_modules(step: &modules::Step) -> Duration {
+    let seconds = match step {
+        modules::Step::RunDepmod { .. } => 240,
+        modules::Step::LoadModule { .. } => 120,
+        modules::Step::UnloadModule { .. }
+        | modules::Step::CheckIndex { .. }
+        | modules::Step::CheckUnheld { .. }
+        | modules::Step::CheckLoaded { .. } => 60,
+    };
+    Duration::from_secs(seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_routes_have_more_time_than_few() {
+        let step = |routes: Vec<_>| Step::Handover(handover::Step::DeleteRoutes { routes });
+        assert_eq!(limit(&step(Vec::new())), NETLINK);
+        let route = crate::model::Route {
+            table: 254,
+            destination: [10, 0, 0, 0].into(),
+            prefix_len: 8,
+            source_len: 0,
+            kind: 1,
+            protocol: 4,
+            scope: 0,
+            tos: 0,
+            metric: None,
+            prefsrc: None,
+            gateway: None,
+            link: None,
+            flags: 0,
+            hops: Vec::new(),
+            attributes: Vec::new(),
+        };
+        assert_eq!(limit(&step(vec![route; 5000])), NETLINK + Duration::from_secs(5));
+    }
+}

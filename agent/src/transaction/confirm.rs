@@ -1,0 +1,145 @@
+//! The second half of verifying: whoever answered before the move answers after it.
+
+use super::{Failure, Site, touches_network};
+use crate::journal::Record;
+use crate::observe;
+use crate::probe::{self, answering};
+use pointsman_core::error::{Reasoned as _, chain};
+use pointsman_core::model::Observed;
+use pointsman_core::plan::Plan;
+use pointsman_core::plan::handover::Owner;
+use pointsman_core::plan::switch;
+use pointsman_core::probe::{Gateway, gateways};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long a gateway is waited for before a move: one that is there answers in milliseconds.
+const BASELINE: Duration = Duration::from_secs(1);
+/// One round of questions.
+const ROUND: Duration = Duration::from_secs(2);
+/// What the dead-man grants for one round.
+const GRANT: Duration = Duration::from_secs(30);
+
+/// The API server answered before the move and not after it, and does again after going back.
+const API_LOST: &str = "ApiLost";
+/// The same, and it does not answer after going back either.
+const API_UNREACHABLE: &str = "ApiUnreachable";
+
+/// Who answered before the first change.
+#[derive(Debug, Default)]
+pub(super) struct Baseline {
+    gateways: Vec<Gateway>,
+    api: bool,
+}
+
+impl Site<'_> {
+    /// Asks everybody once, where the plan touches the network.
+    pub(super) fn baseline(&self, plan: &Plan, observed: &Observed) -> Baseline {
+        let Some(link) = self.owner(observed).filter(|_| plan.steps().any(touches_network)) else {
+            return Baseline::default();
+        };
+        let node = &self.settings.node;
+        let known = gateways(observed, [&node.uplink, &node.bridge]);
+        let heard = answering(&link, &known, BASELINE).unwrap_or_else(|error| {
+            tracing::warn!(error = %chain(&error), "no gateway can be asked");
+            Vec::new()
+        });
+        let (heard, silent): (Vec<Gateway>, Vec<Gateway>) =
+            known.into_iter().partition(|gateway| heard.contains(&gateway.ip));
+        for gateway in silent {
+            tracing::warn!(%gateway, link, "does not answer before the move, so it cannot prove it");
+        }
+        Baseline { gateways: heard, api: self.api.is_some_and(probe::ApiServer::answers) }
+    }
+
+    /// Until everybody answers who did, or the time is over.
+    pub(super) fn confirm(&self, record: &Record, baseline: &Baseline) -> Result<(), Failure> {
+        let limit = Duration::from_secs(record.settings.switch.confirm_timeout.into());
+        let start = Instant::now();
+        self.gateways_answer(record, &baseline.gateways, limit)?;
+        let Some(api) = self.api.filter(|_| baseline.api) else { return Ok(()) };
+        self.tell(record, &format!("connecting anew to the API server {api}"));
+        let left = limit.saturating_sub(start.elapsed());
+        if api.answers_within(left, || self.guard.grant(GRANT)) {
+            return Ok(());
+        }
+        Err(Failure {
+            reason: API_LOST.into(),
+            message: format!(
+                "the API server {api} took connections before the move, and no new one within {} s after it",
+                limit.as_secs()
+            ),
+        })
+    }
+
+    fn gateways_answer(
+        &self,
+        record: &Record,
+        wanted: &[Gateway],
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let mut silent = wanted.to_vec();
+        let start = Instant::now();
+        let mut link = String::new();
+        while !silent.is_empty() {
+            self.guard.grant(GRANT);
+            let seen = observe::reachability(self.executor, self.settings)
+                .map_err(|error| super::failure_of(&error))?;
+            link = self.owner(&seen).unwrap_or_default();
+            let names: Vec<IpAddr> = silent.iter().map(|gateway| gateway.ip).collect();
+            self.tell(record, &format!("asking {} out of {link}", probe::words(&names)));
+            let round = ROUND.min(limit.saturating_sub(start.elapsed()));
+            match answering(&link, &silent, round) {
+                Ok(heard) => silent.retain(|gateway| !heard.contains(&gateway.ip)),
+                Err(error) => {
+                    tracing::warn!(reason = error.reason(), error = %chain(&error), "asking again");
+                    std::thread::sleep(ROUND.min(Duration::from_millis(200)));
+                }
+            }
+            if start.elapsed() >= limit {
+                break;
+            }
+        }
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<IpAddr> = silent.iter().map(|gateway| gateway.ip).collect();
+        Err(Failure {
+            reason: "GatewayUnreachable".into(),
+            message: format!(
+                "the gateway {} answered before the move, and not out of {link} within {} s after it",
+                probe::words(&names),
+                limit.as_secs()
+            ),
+        })
+    }
+
+    /// After going back: was it the move, or is it the API server?
+    pub(super) fn judge_api(&self, record: &mut Record) {
+        let Some(failure) = record.failure.as_mut().filter(|f| f.reason == API_LOST) else {
+            return;
+        };
+        let Some(api) = self.api else { return };
+        let limit = Duration::from_secs(record.settings.switch.confirm_timeout.into());
+        if api.answers_within(limit, || self.guard.grant(GRANT)) {
+            failure.message.push_str("; after going back it does again");
+        } else {
+            failure.reason = API_UNREACHABLE.into();
+            failure.message.push_str("; nor does it after going back, so the move may be innocent");
+        }
+    }
+
+    fn tell(&self, record: &Record, words: &str) {
+        self.journal.note(words);
+        self.progress.tell(record.phase, words);
+    }
+
+    /// The link that owns the node's addresses.
+    fn owner(&self, observed: &Observed) -> Option<String> {
+        let node = &self.settings.node;
+        Some(match switch::owner(self.settings, observed)? {
+            Owner::Bridge => node.bridge.clone(),
+            Owner::Uplink => node.uplink.clone(),
+        })
+    }
+}

@@ -8,9 +8,10 @@ use crate::node::{self, Node, NodeError, Outbox, Seen};
 use crate::observe::{self, ObserveError};
 use crate::report;
 use crate::transaction::{Outcome, Progress, Site, TransactionError};
+use crate::watch::Watch;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use pointsman_core::config::Settings;
-use pointsman_core::decision::{Attempt, Decision, Verdict, decide};
+use pointsman_core::decision::{Attempt, Decision, Verdict};
 use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::goal::Goal;
 use pointsman_core::keys::Annotations;
@@ -90,6 +91,7 @@ struct Workshop {
     journal: Journal,
     /// What was said last: the Node may not show it yet when the next look comes.
     said: Mutex<Annotations>,
+    watch: Watch,
 }
 
 /// Follows one Node until told to stop.
@@ -100,7 +102,8 @@ pub async fn run(
     options: node::Options,
 ) -> Result<(), RunError> {
     let said = Mutex::default();
-    let workshop = Arc::new(Workshop { settings, executor, journal, said });
+    let workshop =
+        Arc::new(Workshop { settings, executor, journal, said, watch: Watch::default() });
     // before the API server is asked anything: it may be what the way back leads to
     recover(&workshop).await?;
     let node = Node::connect(options).await?;
@@ -229,9 +232,10 @@ async fn attempt(
         profile,
         phase: Mutex::new(None),
     };
-    let ended =
-        on_host(workshop, move |workshop| workshop.site(&herald).carry_out(&goal, Some(&request)))
-            .await?;
+    let ended = on_host(workshop, move |workshop| {
+        workshop.watch.carry_out(&workshop.site(&herald), &goal, &request)
+    })
+    .await?;
     // connections do not survive a moved address; a new one tells at once
     if let Err(error) = node.rebuild().await {
         tracing::warn!(error = %chain(&error), "could not build a new client");
@@ -283,7 +287,8 @@ impl Workshop {
             return Ok((observed, Decision::Report(dark(stuck.map(|(_, outcome)| outcome)))));
         }
         let last = record.as_ref().and_then(attempt_of);
-        let decision = decide(annotations, &self.settings, &observed, last.as_ref());
+        let before = (record.as_ref(), last.as_ref());
+        let decision = self.watch.decide(annotations, &self.settings, &observed, before);
         Ok((observed, decision))
     }
 

@@ -20,3 +20,4 @@ pub mod reconcile;
 mod report;
 pub mod telemetry;
 pub mod transaction;
+pub mod watch;

@@ -10,9 +10,10 @@ use crate::observe::{self, ObserveError};
 use crate::probe::ApiServer;
 use crate::report;
 use crate::transaction::{Outcome, Progress, Site, TransactionError};
+use crate::watch::Watch;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use pointsman_core::config::Settings;
-use pointsman_core::decision::{Attempt, Decision, Verdict, decide};
+use pointsman_core::decision::{Attempt, Decision, Verdict};
 use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::goal::Goal;
 use pointsman_core::keys::Annotations;
@@ -93,6 +94,7 @@ struct Workshop {
     guard: Guard,
     /// What was said last: the Node may not show it yet when the next look comes.
     said: Mutex<Annotations>,
+    watch: Watch,
 }
 
 /// Follows one Node until told to stop.
@@ -103,8 +105,8 @@ pub async fn run(
     options: node::Options,
 ) -> Result<(), RunError> {
     let said = Mutex::default();
-    let guard = Guard::default();
-    let workshop = Arc::new(Workshop { settings, executor, journal, guard, said });
+    let (guard, watch) = (Guard::default(), Watch::default());
+    let workshop = Arc::new(Workshop { settings, executor, journal, guard, said, watch });
     // before the API server is asked anything: it may be what the way back leads to
     recover(&workshop).await?;
     let node = Node::connect(options).await?;
@@ -237,7 +239,7 @@ async fn attempt(
     let ended = on_host(workshop, move |workshop| {
         let api = ApiServer::at(&server);
         let site = Site { api: api.as_ref(), ..workshop.site(&herald) };
-        site.carry_out(&goal, Some(&request))
+        workshop.watch.carry_out(&site, &goal, &request)
     })
     .await?;
     // connections do not survive a moved address; a new one tells at once
@@ -293,7 +295,8 @@ impl Workshop {
             return Ok((observed, Decision::Report(dark(stuck.map(|(_, outcome)| outcome)))));
         }
         let last = record.as_ref().and_then(attempt_of);
-        let decision = decide(annotations, &self.settings, &observed, last.as_ref());
+        let before = (record.as_ref(), last.as_ref());
+        let decision = self.watch.decide(annotations, &self.settings, &observed, before);
         Ok((observed, decision))
     }
 

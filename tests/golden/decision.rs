@@ -1,7 +1,8 @@
 //! What the agent decides for the golden nodes, by annotation and by what happened before.
 
+use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
 use pointsman_core::config::Settings;
-use pointsman_core::decision::{Attempt, Decision, Verdict, decide};
+use pointsman_core::decision::{Attempt, Decision, Verdict, Watch, decide, decide_watching};
 use pointsman_core::keys::{Annotations, DESIRED_PROFILE, RETRY};
 use pointsman_core::model::Observed;
 use pointsman_core::phase::End;
@@ -119,6 +120,45 @@ fn done_is_what_a_look_shows_and_not_what_was_reached_once() {
     // a new boot has made the network from the host's own configuration: that is no drift
     let reached = attempt("nsx-ovs", "another boot", End::Reached);
     assert!(is_attempt(&decide(&annotations, &settings, &drifted, Some(&reached))));
+}
+
+/// Within a minute of the switch it is put right, once; what only the checkpoint knows of too.
+#[test]
+fn a_foreign_change_is_put_right_once() {
+    let settings = settings();
+    let annotations = asked(&[(DESIRED_PROFILE, "nsx-ovs")]);
+    let (before, there) = (node(FRESH), node(NSX));
+    let transaction = "t".into();
+    let checkpoint = Checkpoint { schema: CHECKPOINT_SCHEMA, transaction, before };
+    let reached = attempt("nsx-ovs", &there.host.boot_id, End::Reached);
+    let decided = |now: &Observed, watch: Watch<'_>| {
+        decide_watching(&annotations, &settings, now, Some(&reached), watch)
+    };
+    let minute = Watch { checkpoint: Some(&checkpoint), repaired: None };
+    assert_eq!(report(decided(&there, minute)).state, State::Done);
+    let mut gone = there.clone();
+    gone.network.addresses.retain(|a| !(a.link == "br-int" && a.ip.is_ipv4()));
+    assert!(is_attempt(&decided(&gone, minute)));
+    let after = Watch { repaired: Some("10.0.2.15/24 on br-int is gone"), ..minute };
+    let verdict = report(decided(&gone, after));
+    assert_eq!((verdict.state, &*verdict.reason), (State::Degraded, "ChangedBack"));
+    for words in ["10.0.2.15/24 on br-int is gone", "by whom is unknown", "retry"] {
+        assert!(verdict.message.contains(words), "{words} is not in {}", verdict.message);
+    }
+    let done = report(decided(&there, after));
+    assert!(done.message.contains("put right once: 10.0.2.15/24"), "{}", done.message);
+    // later it is a drift, and an attempt that failed or another boot is not watched
+    let put_back = node(FRESH);
+    let late = Watch { checkpoint: None, repaired: None };
+    assert_eq!(report(decided(&put_back, late)).reason, "Drifted");
+    let elsewhere = attempt("nsx-ovs", "another boot", End::Reached);
+    assert!(is_attempt(&decide_watching(
+        &annotations,
+        &settings,
+        &put_back,
+        Some(&elsewhere),
+        after
+    )));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! What to do next for a Node: from its annotations, the settings, the observation and
 //! the last attempt to one decision. Pure, like the planners that it asks.
 
+use crate::checkpoint::Checkpoint;
 use crate::config::{Profile, Settings};
 use crate::error::{Reasoned, chain};
 use crate::goal::Goal;
 use crate::keys::Annotations;
 use crate::model::Observed;
 use crate::phase::End;
+use crate::plan::handover::coexistence;
 use crate::plan::{Plan, Step, switch};
 use crate::report::State;
 use crate::request::{ProfileId, Request, Wanted};
@@ -64,12 +66,32 @@ fn say(state: State, reason: &str, message: impl Into<String>) -> Decision {
     })
 }
 
+/// The minute after a switch, in which a foreign change is put right once.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watch<'a> {
+    /// What was there before the switch, while the minute lasts: it tells what has gone since.
+    pub checkpoint: Option<&'a Checkpoint>,
+    /// What was changed and put right already, in plain words.
+    pub repaired: Option<&'a str>,
+}
+
 /// The next thing to do.
 pub fn decide(
     annotations: &Annotations,
     settings: &Settings,
     observed: &Observed,
     last: Option<&Attempt>,
+) -> Decision {
+    decide_watching(annotations, settings, observed, last, Watch::default())
+}
+
+/// [`decide`], with what is known of the minute after the last switch.
+pub fn decide_watching(
+    annotations: &Annotations,
+    settings: &Settings,
+    observed: &Observed,
+    last: Option<&Attempt>,
+    watch: Watch<'_>,
 ) -> Decision {
     let request = match Request::read(annotations, settings.default_profile.as_deref()) {
         Ok(Some(request)) => request,
@@ -88,7 +110,10 @@ pub fn decide(
     };
     let goal = Goal::Profile { name: id.name.clone(), profile: profile.clone() };
     let last = last.filter(|last| last.request == request.observed);
-    let plan = match goal.plan(settings, observed, None) {
+    let reached_here =
+        |last: &&Attempt| last.end == End::Reached && last.boot_id == observed.host.boot_id;
+    let watch = last.filter(reached_here).map(|_| watch).unwrap_or_default();
+    let plan = match goal.plan(settings, observed, watch.checkpoint) {
         Ok(plan) => plan,
         Err(refusal) => {
             // how the try ended says more than why another one cannot begin
@@ -100,7 +125,15 @@ pub fn decide(
         }
     };
     if plan.is_empty() {
-        return reached(settings, profile, observed, id, &plan);
+        return reached(settings, profile, observed, id, (&plan, watch));
+    }
+    if plan.steps().any(is_disruptive) {
+        if let Some(before) = watch.repaired {
+            return changed_back(&id, settings, observed, &plan, before);
+        }
+        if watch.checkpoint.is_some() {
+            return Decision::Attempt { goal, profile: id, request: request.observed.clone() };
+        }
     }
     let this_boot = last.is_some_and(|last| last.boot_id == observed.host.boot_id);
     pending(&request, (last, this_boot), &plan, goal, id)
@@ -134,7 +167,7 @@ fn reached(
     profile: &Profile,
     observed: &Observed,
     id: ProfileId,
-    plan: &Plan,
+    (plan, watch): (&Plan, Watch<'_>),
 ) -> Decision {
     if switch::reboot_pending(settings, profile, observed) {
         let message = format!(
@@ -149,12 +182,50 @@ fn reached(
         message.push_str("; note: ");
         message.push_str(note);
     }
+    if let Some(repaired) = watch.repaired {
+        message.push_str("; put right once: ");
+        message.push_str(repaired);
+    }
     Decision::Report(Verdict {
         state: State::Done,
         reason: "Verified".into(),
         message,
         verified: Some(id),
     })
+}
+
+/// Put right once and changed again: whoever does it is not fought.
+fn changed_back(
+    id: &ProfileId,
+    settings: &Settings,
+    observed: &Observed,
+    plan: &Plan,
+    before: &str,
+) -> Decision {
+    let message = format!(
+        "{} was verified, and within a minute somebody else changed it ({before}); that was put \
+         right once, and was changed again: {}; nothing more is done: stop whoever does it, and \
+         ask again with pointsman.io/retry",
+        id.name,
+        what_changed(settings, observed, plan)
+    );
+    say(State::Degraded, "ChangedBack", message)
+}
+
+/// What a plan would put right, as what happened, and who of the known owners may have done it.
+pub fn what_changed(settings: &Settings, observed: &Observed, plan: &Plan) -> String {
+    const TOLD: usize = 3;
+    let mut what: Vec<String> = plan.steps().filter_map(coexistence::happened).take(TOLD).collect();
+    if what.is_empty() {
+        what = plan.steps().take(TOLD).map(Step::to_string).collect();
+    }
+    let who = coexistence::suspects(&settings.node.uplink, observed);
+    let who = if who.is_empty() {
+        "by whom is unknown".into()
+    } else {
+        format!("likely by {}", who.join(" or "))
+    };
+    format!("{}, {who}", what.join("; "))
 }
 
 /// There is work to do: whether it may be done.

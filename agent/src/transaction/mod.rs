@@ -121,12 +121,27 @@ impl Site<'_> {
         goal: &Goal,
         request: Option<&str>,
     ) -> Result<Outcome, TransactionError> {
+        self.carry_out_from(goal, request, false)
+    }
+
+    /// [`Self::carry_out`] of what the last transaction had reached and somebody else changed:
+    /// where that one began is what is carried, and the way back.
+    pub fn repair(&self, goal: &Goal, request: Option<&str>) -> Result<Outcome, TransactionError> {
+        self.carry_out_from(goal, request, true)
+    }
+
+    fn carry_out_from(
+        &self,
+        goal: &Goal,
+        request: Option<&str>,
+        repair: bool,
+    ) -> Result<Outcome, TransactionError> {
         let began = Instant::now();
         self.progress.tell(Phase::Preparing, "looking at the host");
         let observed = self.observe(self.settings).map_err(TransactionError::Observe)?;
         // what a transaction left half done is no state to come back to: its checkpoint stands
-        let unfinished =
-            self.journal.read()?.filter(|record| record.is_open() || record.phase == DEGRADED);
+        let stands = |record: &Record| repair || record.is_open() || record.phase == DEGRADED;
+        let unfinished = self.journal.read()?.filter(stands);
         let way_back = unfinished.map(|record| record.checkpoint);
         let plan = match goal.plan(self.settings, &observed, way_back.as_ref()) {
             Ok(plan) => plan,

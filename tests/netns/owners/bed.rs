@@ -68,6 +68,11 @@ impl Bed {
         bed
     }
 
+    /// The tree, as this thread sees it.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Writes a file that only root may read, which keyfiles have to be.
     pub fn put(&self, path: &str, text: &str) {
         let at = self.root.join(path.trim_start_matches('/'));

@@ -20,7 +20,7 @@ fn network_manager(bed: &mut Bed) {
 }
 
 /// As its unit starts it: without root, with the capabilities of the network.
-fn networkd(bed: &mut Bed) {
+pub fn networkd(bed: &mut Bed) {
     bed.run("mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp");
     bed.run("chown -R systemd-network:systemd-network /run/systemd/netif");
     let all = "+net_admin,+net_raw,+net_bind_service,+net_broadcast";

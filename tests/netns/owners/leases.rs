@@ -2,6 +2,7 @@
 
 use super::super::ip;
 use super::bed::{Bed, wait_for};
+use super::daemons::networkd;
 use pointsman_core::model::Holder;
 use pointsman_core::plan::handover::Owner;
 
@@ -62,13 +63,7 @@ fn networkds_own_client() {
     bed.start_bus();
     server(&mut bed);
     bed.put("/etc/systemd/network/10-up.network", "[Match]\nName=eth1\n[Network]\nDHCP=ipv4\n");
-    bed.run("mkdir -p /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp");
-    bed.run("chown -R systemd-network:systemd-network /run/systemd/netif");
-    let all = "+net_admin,+net_raw,+net_bind_service,+net_broadcast";
-    bed.start(&format!(
-        "setpriv --reuid systemd-network --regid systemd-network --clear-groups \
-         --inh-caps={all} --ambient-caps={all} /lib/systemd/systemd-networkd"
-    ));
+    networkd(&mut bed);
     bed.wait_for_address("10.77.0.5", true);
     wait_for("the lease", || !bed.claims(Holder::Dhcp).is_empty());
     is_refused(&bed, &["ManagedByNetworkd"], "/run/systemd/netif/leases/");

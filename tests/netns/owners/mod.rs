@@ -8,3 +8,4 @@ mod bed;
 mod daemons;
 mod files;
 mod leases;
+mod watch;

@@ -3,9 +3,11 @@
 //! Only a move to the bridge is ever refused for these reasons. The harbour and every way
 //! back lead to the uplink, where all these programs expect the addresses.
 
+mod happened;
 mod persistence;
 mod table;
 
+pub use happened::happened;
 pub use table::{Decision, Row, TABLE};
 
 use super::addresses::left_out;

@@ -1,0 +1,104 @@
+//! The minute after a switch: what somebody else changes in it is put right once, and then said.
+//!
+//! Kept in memory only: an agent that starts anew has forgotten it, and puts nothing right.
+
+use crate::journal::Record;
+use crate::transaction::{Outcome, Site, TransactionError};
+use pointsman_core::config::Settings;
+use pointsman_core::decision::{self, Attempt, Decision, what_changed};
+use pointsman_core::goal::Goal;
+use pointsman_core::keys::Annotations;
+use pointsman_core::model::Observed;
+use pointsman_core::phase::End;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a foreign change is put right.
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What is known of the last switch of this process.
+#[derive(Debug, Default)]
+pub struct Watch(Mutex<Option<Watched>>);
+
+#[derive(Clone, Debug)]
+struct Watched {
+    request: String,
+    reached: Instant,
+    /// What is to be put right now, in plain words.
+    change: Option<String>,
+    /// What was put right already.
+    repaired: Option<String>,
+}
+
+impl Watched {
+    fn may_repair(&self) -> bool {
+        self.repaired.is_none() && self.reached.elapsed() < MINUTE
+    }
+}
+
+impl Watch {
+    fn lock(&self) -> MutexGuard<'_, Option<Watched>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// [`decision::decide_watching`] with what is known here.
+    pub fn decide(
+        &self,
+        annotations: &Annotations,
+        settings: &Settings,
+        observed: &Observed,
+        (record, last): (Option<&Record>, Option<&Attempt>),
+    ) -> Decision {
+        let mut kept = self.lock();
+        let own = |kept: &&mut Watched| last.is_some_and(|last| last.request == kept.request);
+        let Some(watched) = kept.as_mut().filter(own) else {
+            return decision::decide(annotations, settings, observed, last);
+        };
+        let young = watched.reached.elapsed() < MINUTE;
+        let checkpoint = record.filter(|_| young).map(|record| &record.checkpoint);
+        let watch = decision::Watch { checkpoint, repaired: watched.repaired.as_deref() };
+        let decision = decision::decide_watching(annotations, settings, observed, last, watch);
+        watched.change = match &decision {
+            Decision::Attempt { goal, request, .. } if *request == watched.request => {
+                let plan = goal.plan(settings, observed, checkpoint).unwrap_or_default();
+                Some(what_changed(settings, observed, &plan))
+            }
+            Decision::Attempt { .. } | Decision::Report(_) => None,
+        };
+        decision
+    }
+
+    /// One switch; within the minute after the last one, for the same request, its repair.
+    pub fn carry_out(
+        &self,
+        site: &Site<'_>,
+        goal: &Goal,
+        request: &str,
+    ) -> Result<Outcome, TransactionError> {
+        let same = |watched: &Watched| watched.request == request && watched.may_repair();
+        let before = self.lock().clone().filter(same).filter(|watched| watched.change.is_some());
+        let outcome = match &before {
+            Some(watched) => {
+                let change = watched.change.as_deref().unwrap_or_default();
+                tracing::warn!(
+                    change,
+                    "somebody else changed what was reached; putting it right once"
+                );
+                site.repair(goal, Some(request))
+            }
+            None => site.carry_out(goal, Some(request)),
+        }?;
+        match outcome.end {
+            End::Reached => {
+                let reached = before.as_ref().map_or_else(Instant::now, |before| before.reached);
+                let repaired = before.and_then(|before| before.change);
+                let request = request.to_owned();
+                *self.lock() = Some(Watched { request, reached, change: None, repaired });
+            }
+            // it was put right by whoever changed it
+            End::Unchanged => {}
+            End::Refused | End::RolledBack | End::Degraded => *self.lock() = None,
+        }
+        Ok(outcome)
+    }
+}

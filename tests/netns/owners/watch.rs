@@ -1,0 +1,142 @@
+//! The minute after a move, with systemd-networkd as the one who changes it back.
+
+use super::super::{BRIDGE, NIC, ip};
+use super::bed::{Bed, wait_for};
+use super::daemons::networkd;
+use pointsman::apply::Executor;
+use pointsman::deadman::Guard;
+use pointsman::disk::HostRoot;
+use pointsman::host_command::HostTools;
+use pointsman::journal::Journal;
+use pointsman::observe;
+use pointsman::transaction::{Progress, Site};
+use pointsman::watch::Watch;
+use pointsman_core::config::Settings;
+use pointsman_core::decision::{Attempt, Decision, Verdict};
+use pointsman_core::keys::{Annotations, DESIRED_PROFILE};
+use pointsman_core::phase::{End, Phase};
+use pointsman_core::report::State;
+use support::ovs::OvsFixture;
+
+const CONFIG: &str = "[node]\nuplink = \"eth1\"\naccept = [\"ManagedByNetworkd\"]\n\
+    [profiles.moved]\nmodules = \"leave\"\ncni = \"leave\"\naddresses = \"bridge\"\n";
+
+struct Silent;
+
+impl Progress for Silent {
+    fn tell(&self, _: Phase, _: &str) {}
+}
+
+struct Agent {
+    settings: Settings,
+    executor: Executor,
+    journal: Journal,
+    guard: Guard,
+    watch: Watch,
+}
+
+impl Agent {
+    fn site(&self) -> Site<'_> {
+        Site {
+            settings: &self.settings,
+            executor: &self.executor,
+            journal: &self.journal,
+            progress: &Silent,
+            guard: &self.guard,
+            api: None,
+        }
+    }
+
+    fn decide(&self) -> Decision {
+        let annotations: Annotations = [(DESIRED_PROFILE.to_owned(), "moved".to_owned())].into();
+        let observed = observe::observe(&self.executor, &self.settings).unwrap();
+        let record = self.journal.read().unwrap();
+        let last = record.as_ref().map(|record| Attempt {
+            request: record.request.clone().unwrap(),
+            boot_id: record.checkpoint.before.host.boot_id.clone(),
+            end: End::Reached,
+            reason: String::new(),
+            message: String::new(),
+        });
+        self.watch.decide(&annotations, &self.settings, &observed, (record.as_ref(), last.as_ref()))
+    }
+
+    #[track_caller]
+    fn attempt(&self) {
+        match self.decide() {
+            Decision::Attempt { goal, request, .. } => {
+                let outcome = self.watch.carry_out(&self.site(), &goal, &request).unwrap();
+                assert_eq!(outcome.end, End::Reached, "{outcome:?}");
+            }
+            Decision::Report(verdict) => panic!("{verdict:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn verdict(&self) -> Verdict {
+        match self.decide() {
+            Decision::Report(verdict) => verdict,
+            Decision::Attempt { goal, .. } => panic!("an attempt at {goal}"),
+        }
+    }
+}
+
+/// networkd gives the link its configuration again when the carrier comes back.
+fn flap(bed: &Bed) {
+    ip("link set eth1-peer down");
+    wait_for("the carrier to go", || ip("-o link show dev eth1").contains("NO-CARRIER"));
+    ip("link set eth1-peer up");
+    bed.wait_for_address("10.77.0.2/24", true);
+}
+
+#[test]
+fn a_foreign_change_is_put_right_once_and_then_said() {
+    let mut bed = Bed::enter();
+    bed.start_bus();
+    let network = "[Match]\nName=eth1\n[Network]\nAddress=10.77.0.2/24\nLinkLocalAddressing=no\n\
+        [Route]\nDestination=10.8.0.0/16\nGateway=10.77.0.1\n";
+    bed.put("/etc/systemd/network/10-up.network", network);
+    networkd(&mut bed);
+    bed.wait_for_address("10.77.0.2/24", true);
+    let ovs = OvsFixture::start_here();
+    ovs.vsctl(&["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"]);
+    ovs.vsctl(&["set", "bridge", BRIDGE, "fail_mode=standalone"]);
+    let state = tempfile::tempdir().unwrap();
+    let agent = Agent {
+        settings: Settings::parse(CONFIG).unwrap(),
+        executor: Executor {
+            root: HostRoot::new(bed.root()),
+            tools: HostTools::Here,
+            payload: "/nonexistent".into(),
+            store: state.path().join("store"),
+            ovsdb: ovs.socket(),
+        },
+        journal: Journal::open(state.path()).unwrap(),
+        guard: Guard::of_program(support::program::release("pointsman").unwrap()),
+        watch: Watch::default(),
+    };
+    agent.attempt();
+    assert!(ip(&format!("address show dev {BRIDGE}")).contains("10.77.0.2/24"));
+    assert_eq!(ip(&format!("-4 address show dev {NIC}")), "");
+    assert_eq!(agent.verdict().state, State::Done);
+
+    flap(&bed);
+    agent.attempt();
+    assert_eq!(ip(&format!("-4 address show dev {NIC}")), "", "put right");
+    let done = agent.verdict();
+    assert_eq!(done.state, State::Done);
+    for words in ["put right once: ", "10.77.0.2/24 on eth1 is back", "likely by systemd-networkd"]
+    {
+        assert!(done.message.contains(words), "{words} is not in {}", done.message);
+    }
+
+    flap(&bed);
+    let verdict = agent.verdict();
+    assert_eq!((verdict.state, verdict.reason.as_str()), (State::Degraded, "ChangedBack"));
+    for words in
+        ["10.77.0.2/24 on eth1 is back", "likely by systemd-networkd", "pointsman.io/retry"]
+    {
+        assert!(verdict.message.contains(words), "{words} is not in {}", verdict.message);
+    }
+    bed.wait_for_address("10.77.0.2/24", true);
+}

@@ -3,8 +3,8 @@
 
 mod dumps;
 mod handover;
-mod shield;
 mod matrix;
+mod shield;
 mod steps;
 
 use nix::sched::{CloneFlags, unshare};

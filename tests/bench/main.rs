@@ -1,5 +1,6 @@
 //! Measures what a person asks first: what does a handover lose, how long does a switch
-//! take, what does the agent cost while it has nothing to do. It prints and judges nothing.
+//! take, how many routes a second does it move, what does the agent cost while it has nothing
+//! to do. It prints and judges nothing.
 //!
 //! To be run by `scripts/bench`, which says how.
 
@@ -7,6 +8,7 @@ mod losses;
 mod machine;
 mod memory;
 mod phases;
+mod routes;
 mod switch;
 mod table;
 
@@ -14,14 +16,18 @@ use std::process::ExitCode;
 use std::time::Instant;
 use support::vm::{Result, VmError};
 
-const USAGE: &str = "usage: scripts/bench [--runs N | --quick] [losses] [switch] [memory]";
+const USAGE: &str = "usage: scripts/bench [--runs N | --quick] [losses] [switch] [memory] [routes]";
 const RUNS: usize = 5;
 const QUICK_RUNS: usize = 2;
 
 type Measurement = fn(usize) -> Result<()>;
 
-const ALL: [(&str, Measurement); 3] =
-    [("losses", losses::measure), ("switch", switch::measure), ("memory", memory::measure)];
+const ALL: [(&str, Measurement); 4] = [
+    ("losses", losses::measure),
+    ("switch", switch::measure),
+    ("memory", memory::measure),
+    ("routes", routes::measure),
+];
 
 fn main() -> ExitCode {
     let (runs, chosen) = match options(std::env::args().skip(1)) {

@@ -13,6 +13,7 @@ pub mod coexistence;
 mod compare;
 mod neighbours;
 mod nexthops;
+mod normal;
 mod order;
 mod ports;
 mod preflight;
@@ -28,6 +29,7 @@ mod tests;
 mod unknown;
 
 pub use compare::{Key, canonical, exact, legs, place};
+pub use normal::normal;
 pub use shadow::{OWN_PROTOCOL, SHADOW_TABLE};
 pub use simulate::simulate;
 pub use step::Step;
@@ -199,9 +201,12 @@ fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     let left = routes::delete(simulate::leftovers(&case.now.network, case.source));
     let mut plan = Plan::default();
     let (target, source, uplink) = (case.target, case.source, &case.want.uplink);
+    // a link makes its own address when it is set up, and has to know how by then
+    let is_made = |step: &plan::Step| matches!(step, plan::Step::Ovs(_));
+    let (made, ready): (Vec<_>, Vec<_>) = ports.ready.into_iter().partition(is_made);
     plan.push(
         "Make the links ready",
-        [wrap(shield.first), ports.ready, wrap([sysctls.carry, loosen].concat())].concat(),
+        [wrap(shield.first), made, wrap(sysctls.carry), ready, wrap(loosen)].concat(),
     );
     plan.push(
         &format!("Give {target} everything that {source} has; {source} keeps it"),

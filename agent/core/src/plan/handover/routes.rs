@@ -184,19 +184,22 @@ fn know_attributes(
 /// Whether a route goes by uplink or bridge and is a person's: not made by the kernel for
 /// an address, nor of a router advertisement.
 fn is_movable(case: &Case<'_>, route: &Route, network: &Network) -> bool {
-    let link_local = match route.destination {
-        IpAddr::V4(_) => false,
-        IpAddr::V6(ip) => {
-            route.protocol == KERNEL && (ip.is_unicast_link_local() || ip.is_multicast())
-        }
-    };
     let shadow = route.table == super::SHADOW_TABLE;
     touches(case, route)
         && route.object().is_none()
-        && route.protocol != RA
-        && !link_local
+        && !is_of_link(route)
         && !shadow
         && !is_connected(route, network)
+}
+
+/// Whether each link has a route like this of its own: made for a link-local address, for
+/// multicast, or of a router advertisement.
+pub(super) fn is_of_link(route: &Route) -> bool {
+    let link_local = match route.destination {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_multicast(),
+    };
+    route.protocol == RA || (route.protocol == KERNEL && link_local)
 }
 
 /// Whether the kernel made a route for an address: it comes and goes with that.

@@ -2,7 +2,7 @@
 
 use super::super::addresses::left_out;
 use super::super::compare::canonical;
-use super::super::{Owner, Want, plan_salvage};
+use super::super::{Owner, Want, normal, plan_salvage};
 use super::generator::{BRIDGE, NIC, OTHER, Random, node};
 use super::{after, checkpoint, planned, to_bridge, to_uplink, want};
 use crate::model::{Network, Observed, Route};
@@ -215,6 +215,22 @@ fn a_route_keeps_its_place_among_those_of_other_links() {
         assert_eq!(order(&home), order(&start), "seed {seed}");
     }
     assert!(contested > 50, "{contested}");
+}
+
+#[test]
+fn the_normal_form_is_the_same_everywhere() {
+    for seed in 0..NODES {
+        let start = node(&mut Random::new(seed));
+        if start.network.addresses.iter().any(|a| a.link == BRIDGE) {
+            continue;
+        }
+        let expected = normal(&start.network, NIC);
+        let moved = after(&start, &planned(&to_bridge(), &start, None));
+        assert_eq!(normal(&moved.network, BRIDGE), expected, "seed {seed}");
+        assert_ne!(normal(&moved.network, NIC), expected, "seed {seed}: nothing moved");
+        let home = after(&moved, &planned(&to_uplink(), &moved, None));
+        assert_eq!(normal(&home.network, NIC), expected, "seed {seed}");
+    }
 }
 
 /// The way back gives a bridge its own sysctls again too.

@@ -5,7 +5,7 @@ use super::super::compare::{canonical, place};
 use super::super::routes::{MAIN, links_of};
 use super::super::{OWN_PROTOCOL, SHADOW_TABLE, Step};
 use super::generator::{BRIDGE, NIC, route};
-use crate::model::{Address, Network, Nexthop, Observed, Route, Rule};
+use crate::model::{Address, Network, Nexthop, Observed, Route};
 use crate::plan::{self, ovs};
 
 /// Panics with what is wrong with carrying out a step here.

@@ -60,6 +60,9 @@ struct Goal {
 fn killed_and_recovered(node: &Node, goal: &Goal, cut: &Cut) -> Result<()> {
     let before = state::of(node)?;
     kill(node, goal, cut)?;
+    // a tool that goes on alone would work against the way back
+    node.vm.sh("for i in 1 2 3 4 5 6 7 8 9; do pidof depmod modprobe >/dev/null || exit 0; sleep 0.1; done; \
+         echo a tool goes on; exit 1")?;
     match state::reachable(node)? {
         Ok(()) => {}
         Err(dark) if goal.answers => panic!("after the kill at {:?}: {dark}", cut.words),

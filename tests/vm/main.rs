@@ -6,6 +6,7 @@ mod bed;
 mod handover;
 mod killed;
 mod modules;
+mod owners;
 mod refusals;
 mod rollback;
 mod state;

@@ -8,6 +8,7 @@ mod handover;
 mod killed;
 mod lossless;
 mod modules;
+mod owners;
 mod refusals;
 mod rollback;
 mod state;

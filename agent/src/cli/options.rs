@@ -4,7 +4,7 @@ use crate::telemetry::LogFormat;
 use lexopt::prelude::{Long, Value};
 use lexopt::{Parser, ValueExt};
 use pointsman_core::config::Activate;
-use pointsman_core::plan::handover::Owner;
+use pointsman_core::plan::handover::{Owner, coexistence};
 use pointsman_core::plan::modules::Target;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,6 +24,7 @@ usage: pointsman [OPTION...] COMMAND
 options:
   --config FILE      the configuration; without it the options below suffice for single chores
   --uplink IF  --bridge BR  --ovsdb unix:PATH
+  --accept REASON    go to the bridge in spite of it, as `node.accept`; may be given again
   --root DIR         where the host's root is mounted; /
   --state-dir DIR    on the host; /var/lib/pointsman
   --payload DIR      what the image brings; /payload
@@ -70,6 +71,7 @@ pub(super) struct Options {
     pub(super) uplink: Option<String>,
     pub(super) bridge: Option<String>,
     pub(super) ovsdb: Option<String>,
+    pub(super) accept: Vec<String>,
     pub(super) root: PathBuf,
     pub(super) state_dir: String,
     pub(super) payload: Option<String>,
@@ -91,6 +93,7 @@ impl Default for Options {
             uplink: None,
             bridge: None,
             ovsdb: None,
+            accept: Vec::new(),
             root: "/".into(),
             state_dir: "/var/lib/pointsman".into(),
             payload: None,
@@ -148,6 +151,7 @@ fn read_option(
         "config" => options.config = Some(parser.value()?.into()),
         "uplink" => options.uplink = Some(parser.value()?.string()?),
         "bridge" => options.bridge = Some(parser.value()?.string()?),
+        "accept" => options.accept.push(reason(&parser.value()?.string()?)?),
         "ovsdb" => options.ovsdb = Some(parser.value()?.string()?),
         "root" => options.root = parser.value()?.into(),
         "state-dir" => options.state_dir = parser.value()?.string()?,
@@ -184,6 +188,14 @@ fn read_option(
         other => return Err(format!("the option `--{other}` is unknown").into()),
     }
     Ok(())
+}
+
+fn reason(word: &str) -> Result<String, lexopt::Error> {
+    let known = coexistence::acceptable();
+    if known.contains(&word) {
+        return Ok(word.to_owned());
+    }
+    Err(format!("--accept is `{word}`: one of `{}` is expected", known.join("`, `")).into())
 }
 
 fn command(words: &[String]) -> Result<Command, lexopt::Error> {
@@ -272,6 +284,8 @@ mod tests {
         assert_eq!(parsed("--colour run").unwrap_err(), "the option `--colour` is unknown");
         let error = parsed("modules plan --activate now").unwrap_err();
         assert_eq!(error, "--activate is `now`: `live` or `reboot` is expected");
+        let error = parsed("handover plan --accept Rain").unwrap_err();
+        assert!(error.starts_with("--accept is `Rain`: one of `BondMode`, `"), "{error}");
         let error = parsed("handover plan --to mars").unwrap().owner().unwrap_err();
         assert_eq!(error, "--to is `mars`: `bridge` or `uplink` is expected");
     }

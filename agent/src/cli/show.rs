@@ -103,6 +103,7 @@ pub(super) fn settings(options: &Options) -> Result<Settings> {
     if let Some(ovsdb) = &options.ovsdb {
         settings.node.ovsdb.clone_from(ovsdb);
     }
+    settings.node.accept.extend(options.accept.iter().cloned());
     if let Some(payload) = &options.payload {
         settings.payload.clone_from(payload);
     }

@@ -8,6 +8,7 @@ pub(crate) mod address;
 mod attribute;
 mod error;
 pub(crate) mod link;
+pub(crate) mod mentions;
 mod message;
 pub(crate) mod neighbour;
 pub(crate) mod nexthop;

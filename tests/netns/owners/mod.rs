@@ -8,4 +8,5 @@ mod bed;
 mod daemons;
 mod files;
 mod leases;
+mod mentions;
 mod watch;

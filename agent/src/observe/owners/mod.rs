@@ -7,6 +7,7 @@
 mod boot;
 mod dhcp;
 pub(super) mod files;
+mod mentions;
 pub(super) mod network_manager;
 mod networkd;
 pub(super) mod processes;
@@ -70,5 +71,6 @@ pub fn observe(root: &HostRoot, node: &Node, network: &Network) -> Owners {
     let mac = link.and_then(|link| link.mac.as_deref());
     let runs = |name: &str| place.runs(name);
     let (persisted, writer) = persistence::observe(&mut files, &node.uplink, mac, &runs);
-    Owners { claims, persisted, mentions: Vec::new(), unread: files.into_unread(), writer }
+    let mentions = mentions::of(&place);
+    Owners { claims, persisted, mentions, unread: files.into_unread(), writer }
 }

@@ -35,31 +35,29 @@ pub(super) fn judge(
     if lost.is_empty() {
         return Ok(lost_routes(want, network, owners));
     }
-    let message = refusal(want, observed, owners, &lasting, &lost);
+    let found = finding(want, owners, &lost);
     if accepted {
-        Ok(vec![format!("accepted: {message}")])
-    } else {
-        Err(Refusal::new(REASON, message))
+        return Ok(vec![format!("accepted: {found}")]);
     }
+    let routes = written_routes(&want.uplink, network);
+    let writer = owners.writer.unwrap_or_else(|| usual(&observed.host));
+    Err(Refusal::new(
+        REASON,
+        format!(
+            "{found}; nothing was changed. Add to {}\nor set `node.accept = [\"{REASON}\"]`",
+            lines(writer, &want.uplink, &lasting, &routes)
+        ),
+    ))
 }
 
-fn refusal(
-    want: &Want,
-    observed: &Observed,
-    owners: &Owners,
-    lasting: &[&Address],
-    lost: &[&Address],
-) -> String {
-    let names: Vec<String> =
-        lost.iter().map(|address| format!("{}/{}", address.ip, address.prefix_len)).collect();
-    let writer = owners.writer.unwrap_or_else(|| usual(&observed.host));
-    let found = found(owners);
-    let routes = written_routes(&want.uplink, &observed.network);
+/// What is missing, and what the files say instead.
+fn finding(want: &Want, owners: &Owners, lost: &[&Address]) -> String {
+    let names: Vec<String> = lost.iter().map(|address| cidr(address)).collect();
     format!(
-        "{} has {}, and nothing in the host's configuration gives that back at boot ({found}): after a reboot the node would be without it; nothing was changed. Add to {}\nor set `node.accept = [\"{REASON}\"]`",
+        "{} has {}, and nothing in the host's configuration gives that back at boot ({}): after a reboot the node would be without it",
         want.uplink,
         names.join(", "),
-        lines(writer, &want.uplink, lasting, &routes)
+        found(owners)
     )
 }
 

@@ -1,0 +1,91 @@
+//! Who else has the uplink in hand: the rows whose devices the kernel of the machine that runs
+//! the tests may not have. The others are in the tier of namespaces.
+
+use support::node::Node;
+use support::vm::Result;
+
+struct Case {
+    /// Makes the devices.
+    make: &'static str,
+    uplink: &'static str,
+    /// 2: the plan is made, and has the words; 3: it is refused with them.
+    code: i32,
+    words: &'static [&'static str],
+    /// Takes them away.
+    remove: &'static str,
+}
+
+const BOND: &str = "ip link add v0 type veth peer v1; ip link set v0 down; \
+    ip link set v0 master bond0; ip link set v0 up; ip link set v1 up; ip link set bond0 up; \
+    ip address add 10.50.0.2/24 dev bond0";
+const NO_BOND: &str = "ip link del bond0; ip link del v0";
+
+fn cases() -> Vec<Case> {
+    let bond = |make, code, words| Case { make, uplink: "bond0", code, words, remove: NO_BOND };
+    vec![
+        bond("mode balance-alb", 3, &["BondMode: ", "bond0", "balance-alb (mode 6)"]),
+        bond("mode balance-tlb", 3, &["BondMode: ", "bond0", "mode 5"]),
+        bond("mode active-backup fail_over_mac active", 3, &["BondMode: ", "fail_over_mac=active"]),
+        bond("mode active-backup fail_over_mac follow", 2, &["a bond of another mode (mode 1)"]),
+        bond("mode 802.3ad", 2, &["a bond of another mode (mode 4)"]),
+        Case { uplink: "v0", ..bond("mode balance-rr", 3, &["UplinkEnslaved: ", "bond0"]) },
+        Case {
+            make: "ip link add link eth1 name eth1.5 type vlan id 5",
+            uplink: "eth1",
+            code: 2,
+            words: &["a VLAN device lies on the uplink (eth1.5)"],
+            remove: "true",
+        },
+        Case {
+            make: "ip link set eth1.5 up; ip address add 10.55.0.2/24 dev eth1.5",
+            uplink: "eth1.5",
+            code: 2,
+            words: &["the uplink is a VLAN device (on eth1)"],
+            remove: "ip link del eth1.5",
+        },
+        Case {
+            make: "ip link add w0 type veth peer w1; ip link add vrf0 type vrf table 10; \
+                   ip link set w0 master vrf0; ip link set w0 up; ip address add 10.60.0.2/24 dev w0",
+            uplink: "w0",
+            code: 3,
+            words: &["UplinkEnslaved: ", "vrf0"],
+            remove: "ip link del vrf0",
+        },
+        Case {
+            make: "ip link add link w0 name iv0 type ipvlan mode l2",
+            uplink: "w0",
+            code: 3,
+            words: &["UplinkHasChildren: ", "iv0"],
+            remove: "ip link del w0",
+        },
+    ]
+}
+
+#[test]
+fn bonds_vlans_and_vrfs() -> Result<()> {
+    let node = Node::start()?;
+    for case in cases() {
+        let make = if case.make.starts_with("mode ") {
+            format!("ip link add bond0 type bond {}; {BOND}", case.make)
+        } else {
+            case.make.to_owned()
+        };
+        node.vm.sh(&format!("set -e; {make}"))?;
+        let command = format!("handover plan --to bridge --uplink {}", case.uplink);
+        let output = node.try_agent(&command)?;
+        let said = format!("{}{}", output.stdout, output.stderr);
+        println!("# {make}\n$ pointsman {command}\n{}", said.trim_end());
+        assert_eq!(output.code(), Some(case.code), "{make}: {said}");
+        for word in case.words {
+            assert!(said.contains(word), "{make}: `{word}` is missing in: {said}");
+        }
+        // where these devices are, nothing keeps the addresses from going back to the uplink
+        let back =
+            node.try_agent(&format!("handover plan --to uplink --uplink {}", case.uplink))?;
+        if case.words.iter().all(|word| !word.starts_with("UplinkEnslaved")) {
+            assert_ne!(back.code(), Some(3), "{make}: {}", back.stdout);
+        }
+        node.vm.sh(case.remove)?;
+    }
+    Ok(())
+}

@@ -4,8 +4,8 @@
 mod dumps;
 mod handover;
 mod lossless;
-mod shield;
 mod matrix;
+mod shield;
 mod steps;
 
 use nix::sched::{CloneFlags, unshare};

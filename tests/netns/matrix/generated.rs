@@ -20,7 +20,9 @@ impl Random {
 /// A node with some rows, in some order; and what made it.
 fn node(seed: u64) -> (Node, Random, String) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    (0..8).for_each(|_| drop(random.below(2)));
+    for _ in 0..8 {
+        random.below(2);
+    }
     let node = Node::new();
     node.set_up(BASE);
     let mut rows: Vec<_> = ROWS.iter().filter(|_| random.below(3) == 0).collect();

@@ -23,6 +23,15 @@ fn every_configuration_key_is_in_the_reference() {
 }
 
 #[test]
+fn every_sysctl_that_is_carried_is_in_the_reference() {
+    let text = reference();
+    for sysctl in pointsman_core::plan::handover::SYSCTLS {
+        let row = format!("| `{}` | {} |", sysctl.key, sysctl.why);
+        assert!(text.contains(&row), "{row} is missing");
+    }
+}
+
+#[test]
 fn every_annotation_and_state_is_in_the_reference() {
     let text = reference();
     for key in AGENT_KEYS.iter().chain(&[DESIRED_PROFILE, RETRY]) {

@@ -23,6 +23,9 @@ use thiserror::Error;
 /// A link that gets its carrier needs far less.
 const RUNNING: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
+/// The kernel's work queue needs far less.
+const USABLE: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_micros(500);
 
 #[derive(Debug, Error)]
 enum HandoverError {
@@ -100,6 +103,10 @@ impl Executor {
             Step::AddRoutes { routes } => host.add_routes(routes),
             Step::DeleteRoutes { routes } => host.delete_routes(routes),
             Step::PrependRoutes { routes } => host.prepend_routes(routes),
+            Step::ReplaceRoutes { routes } => {
+                // one that is in its place already is replaced by itself
+                host.change(&routes.iter().collect::<Vec<_>>(), Change::Replace)
+            }
             Step::SetNexthops { nexthops } => {
                 let requests: Result<Vec<Request>, NetlinkError> =
                     nexthops.iter().map(|n| netlink::nexthop::set(&host.links, n)).collect();
@@ -180,6 +187,7 @@ impl Host {
         let request = netlink::address::add(&self.links, address).map_err(boxed)?;
         match self.connection.execute(&request) {
             Err(error) if error.errno() == Some(nix::libc::EEXIST) => {}
+            Ok(()) if address.ip.is_ipv6() => return self.wait_until_usable(address),
             other => return other.map_err(boxed),
         }
         let family = family(address.ip.is_ipv4());
@@ -189,6 +197,18 @@ impl Host {
             return Ok(());
         }
         Err(boxed(HandoverError::Differs(address.to_string())))
+    }
+
+    /// What is not usable in time is no failure: the other link has the address too.
+    fn wait_until_usable(&mut self, address: &Address) -> Applied {
+        let start = Instant::now();
+        while start.elapsed() < USABLE
+            && netlink::address::is_tentative(&mut self.connection, &self.links, address)
+                .map_err(boxed)?
+        {
+            std::thread::sleep(TICK);
+        }
+        Ok(())
     }
 
     fn add_routes(&mut self, routes: &[Route]) -> Result<(), NetlinkError> {

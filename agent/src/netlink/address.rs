@@ -24,6 +24,7 @@ const IFA_PROTO: u16 = 11;
 
 const IFA_F_SECONDARY: u32 = 0x01;
 const IFA_F_NODAD: u32 = 0x02;
+const IFA_F_TENTATIVE: u32 = 0x40;
 /// DAD failed, deprecated, tentative, permanent: what the kernel made of an address.
 const STATE: u32 = 0x08 | 0x20 | 0x40 | 0x80;
 
@@ -41,6 +42,32 @@ pub(crate) fn dump(
     connection.dump("list addresses", (RTM_GETADDR, RTM_NEWADDR), &body, |body| {
         decode(body, links, family)
     })
+}
+
+/// Whether an IPv6 address is tentative: it cannot be a route's source, nor be bound to. The
+/// kernel ends that in a work queue (`addrconf_dad_work`), for an address without detection too.
+pub(crate) fn is_tentative(
+    connection: &mut Connection,
+    links: &Links,
+    address: &Address,
+) -> Result<bool, NetlinkError> {
+    let family = family(address.ip);
+    let mut body = [0; HEADER];
+    AddressHeader { family, ..AddressHeader::default() }.emit(&mut body);
+    let found = connection.dump("list addresses", (RTM_GETADDR, RTM_NEWADDR), &body, |body| {
+        let tentative = flags(body)? & IFA_F_TENTATIVE != 0;
+        Ok(decode(body, links, family)?.filter(|_| tentative))
+    })?;
+    Ok(found.iter().any(|found| (&found.link, found.ip) == (&address.link, address.ip)))
+}
+
+/// 32 bits in an attribute, of which the header has 8.
+fn flags(body: &[u8]) -> Decoded<u32> {
+    let attributes = attribute::parse(body.get(HEADER..).unwrap_or_default())?;
+    match attributes.iter().find(|attribute| attribute.kind() == IFA_FLAGS) {
+        Some(attribute) => attribute.u32(),
+        None => Ok(body.get(2).copied().unwrap_or_default().into()),
+    }
 }
 
 fn decode(body: &[u8], links: &Links, family: AddressFamily) -> Decoded<Option<Address>> {

@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
+const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 
@@ -154,6 +155,8 @@ pub(crate) enum Change {
     Append,
     /// `ip route prepend`: before the others of its destination, type of service and metric.
     Prepend,
+    /// `ip route replace`: in place of the first of its destination, type of service and metric.
+    Replace,
     /// `ip route del`, with all that tells this route from another.
     Delete,
 }
@@ -164,6 +167,7 @@ impl Change {
         match self {
             Self::Append => format!("add the route {route}"),
             Self::Prepend => format!("put the route {route} before others"),
+            Self::Replace => format!("move in place the route {route}"),
             Self::Delete => format!("delete the route {route}"),
         }
     }
@@ -186,6 +190,7 @@ impl Change {
                 (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_APPEND)
             }
             Self::Append | Self::Prepend => (RTM_NEWROUTE, NLM_F_CREATE),
+            Self::Replace => (RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE),
             Self::Delete => (RTM_DELROUTE, 0),
         })
     }

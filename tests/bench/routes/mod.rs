@@ -26,7 +26,7 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
         ip(&format!("address add {address} dev {link}"));
     }
     for work in [Work::Add, Work::Move] {
-        let mut rows = vec![heading(work)];
+        let mut rows = vec![heading()];
         for size in SIZES {
             rows.push(compare(work, size, runs)?);
         }
@@ -41,20 +41,20 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
     whole::measure(runs)
 }
 
-fn heading(work: Work) -> Vec<String> {
+fn heading() -> Vec<String> {
     let mut cells = vec!["routes".to_owned()];
-    cells.extend(work.movers().iter().map(ToString::to_string));
+    cells.extend(Mover::ALL.iter().map(ToString::to_string));
     cells.extend(["ours/raw", "ours/ip", "ours/crate"].map(ToOwned::to_owned));
     cells
 }
 
 /// Every mover once in each run, so that the load of others meets all of them.
 fn compare(work: Work, size: u32, runs: usize) -> Result<Vec<String>> {
-    let mut movers: Vec<Mover> = work.movers().to_vec();
+    let movers = Mover::ALL;
     let mut rates = vec![Spread::default(); movers.len()];
     for run in 1..=runs {
         eprintln!("routes: {work}, {size}, run {run} of {runs}");
-        for (mover, rate) in movers.iter_mut().zip(&mut rates) {
+        for (mover, rate) in movers.iter().zip(&mut rates) {
             let took = mover.go(work, size)?;
             rate.push(f64::from(size) / took.as_secs_f64());
         }

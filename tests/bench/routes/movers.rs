@@ -22,8 +22,6 @@ pub(super) enum Mover {
     Ours,
     /// The same messages, encoded beforehand.
     Raw,
-    /// One message a route, encoded beforehand, in place of the old one.
-    RawInPlace,
     /// iproute2, from a file written beforehand.
     IpBatch,
     /// The rtnetlink crate, one request after the other.
@@ -34,20 +32,12 @@ pub(super) enum Mover {
 pub(super) enum Work {
     /// Routes where there were none.
     Add,
-    /// From one link to the other. Ours adds all, and deletes the old ones when each is taken: two
-    /// messages a route. `ip` and the crate replace: one.
+    /// From one link to the other, each in its place: one message a route for everybody.
     Move,
 }
 
-impl Work {
-    pub(super) fn movers(self) -> &'static [Mover] {
-        match self {
-            Self::Add => &[Mover::Ours, Mover::Raw, Mover::IpBatch, Mover::Crate],
-            Self::Move => {
-                &[Mover::Ours, Mover::Raw, Mover::RawInPlace, Mover::IpBatch, Mover::Crate]
-            }
-        }
-    }
+impl Mover {
+    pub(super) const ALL: [Self; 4] = [Self::Ours, Self::Raw, Self::IpBatch, Self::Crate];
 }
 
 impl Mover {
@@ -58,13 +48,8 @@ impl Mover {
         }
         let took = match self {
             Self::Ours => ours(work, many)?,
-            Self::Raw => {
-                let added = raw::routes(Change::Append, "rb", many)?;
-                let moved = work == Work::Move;
-                added
-                    + if moved { raw::routes(Change::Delete, "ra", many)? } else { Duration::ZERO }
-            }
-            Self::RawInPlace => raw::routes(Change::Replace, "rb", many)?,
+            Self::Raw if work == Work::Move => raw::routes(Change::Replace, "rb", many)?,
+            Self::Raw => raw::routes(Change::Append, "rb", many)?,
             Self::IpBatch => ip_batch(work, many)?,
             Self::Crate => by_crate(work, many)?,
         };
@@ -75,11 +60,11 @@ impl Mover {
 }
 
 fn ours(work: Work, many: u32) -> Result<Duration> {
-    let by = |link: &str| -> Vec<Route> { (0..many).map(|number| route(number, link)).collect() };
-    let mut steps = vec![HandoverStep::AddRoutes { routes: by("rb") }];
-    if work == Work::Move {
-        steps.push(HandoverStep::DeleteRoutes { routes: by("ra") });
-    }
+    let routes = (0..many).map(|number| route(number, "rb")).collect();
+    let step = match work {
+        Work::Add => HandoverStep::AddRoutes { routes },
+        Work::Move => HandoverStep::ReplaceRoutes { routes },
+    };
     let executor = Executor {
         root: HostRoot::new("/"),
         tools: HostTools::Here,
@@ -88,9 +73,7 @@ fn ours(work: Work, many: u32) -> Result<Duration> {
         ovsdb: "/nonexistent".into(),
     };
     let began = Instant::now();
-    for step in steps {
-        executor.apply(&Step::Handover(step)).map_err(failed)?;
-    }
+    executor.apply(&Step::Handover(step)).map_err(failed)?;
     Ok(began.elapsed())
 }
 
@@ -162,7 +145,6 @@ impl fmt::Display for Mover {
         f.write_str(match self {
             Self::Ours => "ours",
             Self::Raw => "raw batches",
-            Self::RawInPlace => "raw, in place",
             Self::IpBatch => "ip -batch",
             Self::Crate => "rtnetlink crate",
         })
@@ -173,9 +155,7 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Add => "added where there were none",
-            Self::Move => {
-                "moved from one link to the other (ours, raw: add, then delete; others: replace)"
-            }
+            Self::Move => "moved from one link to the other",
         })
     }
 }

@@ -88,11 +88,9 @@ fn handover(ovs: &OvsFixture, state: &Path, to: &str) -> Result<(f64, f64, usize
         .collect();
     let at = |words: &str| begun.iter().position(|(_, step)| step.contains(words));
     let flip = at("looks into table").ok_or_else(|| failed(&progress))?;
-    // the step behind the one that deletes the old routes
-    let deleted = begun.iter().rposition(|(_, step)| {
-        step.contains("delete") && step.contains("routes: ") && !step.contains("shadow table")
-    });
-    let after = deleted.and_then(|at| begun.get(at + 1)).ok_or_else(|| failed(&progress))?;
+    // the step behind the last that moves routes
+    let moved = begun.iter().rposition(|(_, step)| step.contains("move in place"));
+    let after = moved.and_then(|at| begun.get(at + 1)).ok_or_else(|| failed(&progress))?;
     Ok((took, after.0 - begun[flip].0, begun.len()))
 }
 

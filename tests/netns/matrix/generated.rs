@@ -21,7 +21,7 @@ impl Random {
 fn node(seed: u64) -> (Node, Random, String) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     for _ in 0..8 {
-        let _ = random.below(2);
+        random.below(2);
     }
     let node = Node::new();
     node.set_up(BASE);

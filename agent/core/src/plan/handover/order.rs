@@ -3,13 +3,10 @@
 
 use super::addresses::{Addresses, connected};
 use super::compare::{exact, legs};
-use super::routes::{self, links_of};
+use super::routes::{self, Group, group, links_of};
 use super::{Case, SHADOW_TABLE};
 use crate::model::{Network, Route};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
-
-type Group = (u32, IpAddr, u8, u8, Option<u32>);
 
 #[derive(Default)]
 pub(super) struct Order {
@@ -68,10 +65,6 @@ fn is_ordered(route: &Route) -> bool {
 
 fn is_ours(case: &Case<'_>, route: &Route) -> bool {
     links_of(route).any(|link| case.is_ours(link))
-}
-
-fn group(route: &Route) -> Group {
-    (route.table, route.destination, route.prefix_len, route.tos, route.metric)
 }
 
 /// The routes of some groups in the kernel's order.

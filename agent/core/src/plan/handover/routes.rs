@@ -9,7 +9,7 @@ use super::{Case, Step};
 use crate::model::{Network, Route};
 use crate::plan::Refusal;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// `RT_TABLE_MAIN`.
@@ -46,7 +46,7 @@ impl Routes {
         let wanted_keys: BTreeSet<_> = wanted.iter().map(exact).collect();
         let have_keys: BTreeSet<_> = have.iter().map(|route| exact(route)).collect();
         let put_first: BTreeSet<_> = order.first.iter().map(exact).collect();
-        let add: Vec<&Route> = wanted
+        let mut add: Vec<&Route> = wanted
             .iter()
             .filter(|route| {
                 let key = exact(route);
@@ -69,12 +69,14 @@ impl Routes {
         // those that the kernel makes for an address that is still to come
         away_first.extend(comes_by_itself(addresses, &order, &have_keys));
         remove.sort_by_key(|route| !has_gateway(route));
+        let replace = in_place(addresses, &have, &mut add, &mut remove);
         let (mut by_object, mut add): (Vec<Route>, Vec<Route>) =
             add.into_iter().cloned().partition(|route| route.object().is_some());
         add.sort_by_key(by_need);
         by_object.sort_by_key(by_need);
         let touches = |v4: bool| {
-            let mut all = add.iter().chain(&by_object).chain(&away_first).chain(&remove);
+            let gone = away_first.iter().chain(&remove);
+            let mut all = gone.chain(&add).chain(&by_object).chain(&replace);
             all.any(|route| route.table == MAIN && route.destination.is_ipv4() == v4)
         };
         let main = [touches(true), touches(false)];
@@ -83,11 +85,59 @@ impl Routes {
         let mut first = order.first;
         first.sort_by_key(by_need);
         // IPv6 takes no second route that differs in less than its place
-        let add = [delete(away_first), prepend(first), append(add)].concat();
+        let add = [delete(away_first), prepend(first), append(add), replaced(replace)].concat();
         let (add_by_object, delete) = (append(by_object), delete(remove));
         let change = [&add, &add_by_object, &delete].iter().any(|steps| !steps.is_empty());
         Ok(Self { wanted, add, add_by_object, delete, main, change, notes })
     }
+}
+
+/// The part of a route by which the kernel knows which one is to be replaced.
+pub(super) type Group = (u32, IpAddr, u8, u8, Option<u32>);
+
+pub(super) fn group(route: &Route) -> Group {
+    (route.table, route.destination, route.prefix_len, route.tos, route.metric)
+}
+
+/// IPv4 routes that stand alone with their destination and metric, and do so after the move: one
+/// message moves each, at no moment is there none, and nothing is left to delete. Of IPv6 routes
+/// the kernel replaces the siblings by other links along.
+fn in_place(
+    addresses: &Addresses,
+    have: &[Cow<'_, Route>],
+    add: &mut Vec<&Route>,
+    remove: &mut Vec<Route>,
+) -> Vec<Route> {
+    let v4 = |route: &Route| route.destination.is_ipv4();
+    let mut crowd: BTreeMap<Group, [usize; 2]> = BTreeMap::new();
+    let connected: Vec<Route> = addresses.carried.iter().filter_map(connected).collect();
+    for route in have.iter().map(AsRef::as_ref).chain(&connected).filter(|route| v4(route)) {
+        let [there, _] = crowd.entry(group(route)).or_default();
+        *there += 1;
+    }
+    for route in add.iter().filter(|route| v4(route) && route.object().is_none()) {
+        let [_, coming] = crowd.entry(group(route)).or_default();
+        *coming += 1;
+    }
+    let goes: BTreeSet<Group> = remove.iter().filter(|route| v4(route)).map(group).collect();
+    let alone = |route: &Route| {
+        let key = group(route);
+        v4(route)
+            && route.object().is_none()
+            && goes.contains(&key)
+            && crowd.get(&key) == Some(&[1, 1])
+    };
+    let mut replace: Vec<Route> =
+        add.iter().filter(|route| alone(route)).map(|route| (*route).clone()).collect();
+    add.retain(|route| !alone(route));
+    let moved: BTreeSet<Group> = replace.iter().map(group).collect();
+    remove.retain(|route| !moved.contains(&group(route)) || !v4(route));
+    replace.sort_by_key(by_need);
+    replace
+}
+
+fn replaced(routes: Vec<Route>) -> Vec<Step> {
+    if routes.is_empty() { Vec::new() } else { vec![Step::ReplaceRoutes { routes }] }
 }
 
 /// Connected routes that come last with their address and are to be first.

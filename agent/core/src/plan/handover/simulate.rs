@@ -2,11 +2,11 @@
 
 use super::addresses::{NODAD, connected, left_out, network_of, same_key};
 use super::compare::{canonical, exact, legs, place};
-use super::routes::{MAIN, is_connected};
+use super::routes::{MAIN, group, is_connected};
 use super::shadow::OWN_PROTOCOL;
 use super::step::Step;
 use crate::model::{Address, Neighbour, Network, Nexthop, Observed, Route, Rule};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The effect on an observation.
 pub fn simulate(observed: &mut Observed, step: &Step) {
@@ -35,6 +35,7 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
         }
         Step::DeleteNeighbour(neighbour) => forget_neighbour(network, neighbour),
         Step::AddRoutes { routes } => add_routes(network, routes),
+        Step::ReplaceRoutes { routes } => replace_routes(network, routes),
         Step::PrependRoutes { routes } => prepend_routes(network, routes),
         Step::DeleteRoutes { routes } => {
             split(network);
@@ -215,8 +216,18 @@ fn add_routes(network: &mut Network, routes: &[Route]) {
     network.routes.extend(new);
 }
 
+/// The first of its destination, type of service and metric, whatever its link.
+fn replace_routes(network: &mut Network, routes: &[Route]) {
+    let mut new: BTreeMap<_, &Route> = routes.iter().map(|route| (group(route), route)).collect();
+    for found in network.routes.iter_mut().filter(|found| found.destination.is_ipv4()) {
+        if let Some(route) = new.remove(&group(found)) {
+            found.clone_from(route);
+        }
+    }
+    network.routes.extend(new.into_values().cloned());
+}
+
 fn prepend_routes(network: &mut Network, routes: &[Route]) {
-    let group = |r: &Route| (r.table, r.destination, r.prefix_len, r.tos, r.metric);
     for route in routes.iter().rev() {
         if !network.routes.iter().any(|found| place(found) == place(route)) {
             let first = network.routes.iter().position(|found| group(found) == group(route));

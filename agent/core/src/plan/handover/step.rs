@@ -66,6 +66,12 @@ pub enum Step {
         /// In the order in which they are to stand.
         routes: Vec<Route>,
     },
+    /// Put each IPv4 route in the place of the only one of its destination, type of service and
+    /// metric, in one batch; each must be taken.
+    ReplaceRoutes {
+        /// In order: what a gateway is reached by comes before the gateway.
+        routes: Vec<Route>,
+    },
     /// Make nexthop objects, or change those of the same numbers, and with them all their routes.
     SetNexthops {
         /// In order: a group comes behind its members.
@@ -158,6 +164,7 @@ impl fmt::Display for Step {
             Self::PrependRoutes { routes } => {
                 write_routes(f, "put before those of other links", routes)
             }
+            Self::ReplaceRoutes { routes } => write_routes(f, MOVE, routes),
             Self::SetNexthops { nexthops } => {
                 write_list(f, "set", "nexthop", nexthops)?;
                 f.write_str(": every route by them moves in the same moment")
@@ -228,6 +235,8 @@ fn write_list<T: fmt::Display>(
     if all.len() > NAMED { write!(f, "; and {} more", all.len() - NAMED) } else { Ok(()) }
 }
 
+const MOVE: &str = "move in place";
+
 /// A few routes by name, many by number.
 fn write_routes(f: &mut fmt::Formatter<'_>, verb: &str, routes: &[Route]) -> fmt::Result {
     const NAMED: usize = 6;
@@ -250,9 +259,9 @@ fn write_routes(f: &mut fmt::Formatter<'_>, verb: &str, routes: &[Route]) -> fmt
     if own.len() > NAMED {
         write!(f, "; and {} more", own.len() - NAMED)?;
     }
-    f.write_str(if verb == "add" {
-        ": what is reached by the other link, by this one"
-    } else {
-        ": nothing is to leave by these any more"
+    f.write_str(match verb {
+        "delete" => ": nothing is to leave by these any more",
+        MOVE => ": at no moment is one missing",
+        _ => ": what is reached by the other link, by this one",
     })
 }

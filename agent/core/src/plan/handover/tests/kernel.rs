@@ -2,7 +2,7 @@
 
 use super::super::addresses::left_out;
 use super::super::compare::{canonical, place};
-use super::super::routes::{MAIN, links_of};
+use super::super::routes::{MAIN, group, links_of};
 use super::super::{OWN_PROTOCOL, SHADOW_TABLE, Step};
 use super::generator::{BRIDGE, NIC, route};
 use crate::model::{Address, Network, Nexthop, Observed, Route};
@@ -61,6 +61,17 @@ fn check_handover(network: &Network, step: &Step) {
             for route in routes {
                 addable(&network, route);
                 network.routes.push(route.clone());
+            }
+        }
+        Step::ReplaceRoutes { routes } => {
+            for route in routes {
+                let same = |found: &&Route| group(found) == group(route);
+                let alone = network.routes.iter().filter(same).count() == 1;
+                assert!(alone && route.destination.is_ipv4(), "{route} replaces none or any");
+                let source = |ip| network.addresses.iter().any(|a| a.ip == ip);
+                assert!(route.prefsrc.is_none_or(source), "{route}: its source is nowhere");
+                let added = [&network.routes[..], &routes[..]].concat();
+                reachable(&Network { routes: added, ..network.clone() }, route);
             }
         }
         Step::DeleteRoutes { routes } => {

@@ -22,7 +22,9 @@ pub fn ask_daemon(run: &Path, name: &str, limit: Duration) -> Answer {
     let Ok(pid) = fs::read_to_string(run.join(format!("{name}.pid"))) else {
         return Answer::Unknown;
     };
-    let socket = run.join(format!("{name}.{}.ctl", pid.trim()));
+    let numbered = run.join(format!("{name}.{}.ctl", pid.trim()));
+    // `--unixctl` may name another
+    let socket = if numbered.exists() { numbered } else { run.join(format!("{name}.ctl")) };
     let deadline = Instant::now() + limit;
     let mut stream = match super::client::connect_by(&socket, deadline) {
         Ok(stream) => stream,

@@ -38,3 +38,45 @@ fn cloud_init_is_told(files: &mut Files<'_>) -> bool {
             text.contains("network:{config:disabled}") || text.contains("network:config:disabled")
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::files::put;
+    use super::*;
+    use crate::disk::HostRoot;
+    use pointsman_core::model::Network;
+
+    fn claims_of(root: &HostRoot) -> Vec<Holder> {
+        let network = Network::default();
+        let place = Place { uplink: "eth1", bridge: "br-int", network: &network, processes: &[] };
+        let found = claims(&place, &mut Files::below(root));
+        found.into_iter().map(|claim| claim.holder).collect()
+    }
+
+    #[test]
+    fn cloud_init_until_it_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = HostRoot::new(dir.path());
+        assert_eq!(claims_of(&root), []);
+        put(&root, "/run/cloud-init/result.json", "{}");
+        assert_eq!(claims_of(&root), [Holder::CloudInit]);
+        // the line of the table, and the same in the other style
+        for text in ["network: {config: disabled}\n", "network:\n  config: disabled\n"] {
+            put(&root, "/etc/cloud/cloud.cfg.d/99-pointsman.cfg", text);
+            assert_eq!(claims_of(&root), [], "{text}");
+        }
+        put(&root, "/etc/cloud/cloud.cfg.d/99-pointsman.cfg", "preserve_hostname: true\n");
+        assert_eq!(claims_of(&root), [Holder::CloudInit]);
+    }
+
+    #[test]
+    fn a_link_that_ifupdown_took_down_is_not_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = HostRoot::new(dir.path());
+        put(&root, "/run/network/ifstate", "lo=lo\neth10=eth10\n");
+        put(&root, "/run/network/ifstate.eth1", "");
+        assert_eq!(claims_of(&root), []);
+        put(&root, "/run/network/ifstate.eth1", "eth1\n");
+        assert_eq!(claims_of(&root), [Holder::Ifupdown]);
+    }
+}

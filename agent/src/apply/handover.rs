@@ -75,58 +75,7 @@ impl Executor {
             }
             _ => {}
         }
-        let mut host = Host::open().map_err(boxed)?;
-        match step {
-            Step::SetRpFilter { .. }
-            | Step::SetSysctl { .. }
-            | Step::RaiseShield { .. }
-            | Step::LowerShield
-            | Step::DeleteShieldLinks
-            | Step::AskGateways { .. } => Ok(()),
-            Step::SetUp { link } => return host.set_up(link),
-            Step::AddAddress(address) => return host.add_address(address),
-            Step::SetMtu { link, mtu } => host.ask(netlink::link::set_mtu(&host.links, link, *mtu)),
-            Step::DeleteAddress(address) => {
-                let gone = [nix::libc::EADDRNOTAVAIL, nix::libc::ENODEV];
-                host.ask_unless(netlink::address::delete(&host.links, address), &gone)
-            }
-            Step::SettleAddress(address) => {
-                host.ask(netlink::address::change(&host.links, address))
-            }
-            Step::SetNeighbour(neighbour) => {
-                host.ask(netlink::neighbour::set(&host.links, neighbour))
-            }
-            Step::DeleteNeighbour(neighbour) => {
-                let gone = [nix::libc::ENOENT];
-                host.ask_unless(netlink::neighbour::delete(&host.links, neighbour), &gone)
-            }
-            Step::AddRoutes { routes } => host.add_routes(routes),
-            Step::DeleteRoutes { routes } => host.delete_routes(routes),
-            Step::PrependRoutes { routes } => host.prepend_routes(routes),
-            Step::ReplaceRoutes { routes } => {
-                // one that is in its place already is replaced by itself
-                host.change(&routes.iter().collect::<Vec<_>>(), Change::Replace)
-            }
-            Step::SetNexthops { nexthops } => {
-                let requests: Result<Vec<Request>, NetlinkError> =
-                    nexthops.iter().map(|n| netlink::nexthop::set(&host.links, n)).collect();
-                requests.and_then(|requests| host.connection.batch(&requests))
-            }
-            Step::AddRules { rules } => host.add_rules(rules),
-            Step::DeleteRules { rules } => host.delete_rules(rules),
-            Step::AddShadowRule { family, priority, table } => {
-                // the kernel calls a rule the same only when all of it is
-                let there = [nix::libc::EEXIST];
-                let rule = netlink::rule::lookup(*family, *priority, *table, OWN_PROTOCOL);
-                host.ask_unless(netlink::rule::add(&rule), &there)
-            }
-            Step::DeleteShadowRule { family, priority, table } => {
-                let gone = [nix::libc::ENOENT];
-                let rule = netlink::rule::lookup(*family, *priority, *table, OWN_PROTOCOL);
-                host.ask_unless(netlink::rule::delete(&rule), &gone)
-            }
-        }
-        .map_err(boxed)
+        Host::open().map_err(boxed)?.carry_out(step)
     }
 }
 
@@ -150,6 +99,61 @@ impl Host {
         let mut connection = Connection::open()?;
         let links = Links::dump(&mut connection)?;
         Ok(Self { connection, links })
+    }
+
+    /// What the kernel is asked for by netlink.
+    fn carry_out(&mut self, step: &Step) -> Applied {
+        match step {
+            Step::SetRpFilter { .. }
+            | Step::SetSysctl { .. }
+            | Step::RaiseShield { .. }
+            | Step::LowerShield
+            | Step::DeleteShieldLinks
+            | Step::AskGateways { .. } => Ok(()),
+            Step::SetUp { link } => return self.set_up(link),
+            Step::AddAddress(address) => return self.add_address(address),
+            Step::SetMtu { link, mtu } => self.ask(netlink::link::set_mtu(&self.links, link, *mtu)),
+            Step::DeleteAddress(address) => {
+                let gone = [nix::libc::EADDRNOTAVAIL, nix::libc::ENODEV];
+                self.ask_unless(netlink::address::delete(&self.links, address), &gone)
+            }
+            Step::SettleAddress(address) => {
+                self.ask(netlink::address::change(&self.links, address))
+            }
+            Step::SetNeighbour(neighbour) => {
+                self.ask(netlink::neighbour::set(&self.links, neighbour))
+            }
+            Step::DeleteNeighbour(neighbour) => {
+                let gone = [nix::libc::ENOENT];
+                self.ask_unless(netlink::neighbour::delete(&self.links, neighbour), &gone)
+            }
+            Step::AddRoutes { routes } => self.add_routes(routes),
+            Step::DeleteRoutes { routes } => self.delete_routes(routes),
+            Step::PrependRoutes { routes } => self.prepend_routes(routes),
+            Step::ReplaceRoutes { routes } => {
+                // one that is in its place already is replaced by itself
+                self.change(&routes.iter().collect::<Vec<_>>(), Change::Replace)
+            }
+            Step::SetNexthops { nexthops } => {
+                let requests: Result<Vec<Request>, NetlinkError> =
+                    nexthops.iter().map(|n| netlink::nexthop::set(&self.links, n)).collect();
+                requests.and_then(|requests| self.connection.batch(&requests))
+            }
+            Step::AddRules { rules } => self.add_rules(rules),
+            Step::DeleteRules { rules } => self.delete_rules(rules),
+            Step::AddShadowRule { family, priority, table } => {
+                // the kernel calls a rule the same only when all of it is
+                let there = [nix::libc::EEXIST];
+                let rule = netlink::rule::lookup(*family, *priority, *table, OWN_PROTOCOL);
+                self.ask_unless(netlink::rule::add(&rule), &there)
+            }
+            Step::DeleteShadowRule { family, priority, table } => {
+                let gone = [nix::libc::ENOENT];
+                let rule = netlink::rule::lookup(*family, *priority, *table, OWN_PROTOCOL);
+                self.ask_unless(netlink::rule::delete(&rule), &gone)
+            }
+        }
+        .map_err(boxed)
     }
 
     fn ask(&mut self, request: Result<Request, NetlinkError>) -> Result<(), NetlinkError> {

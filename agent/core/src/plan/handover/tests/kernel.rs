@@ -56,22 +56,10 @@ fn egress(network: &Network) -> Vec<Route> {
 
 fn check_handover(network: &Network, step: &Step) {
     match step {
-        Step::AddRoutes { routes } | Step::PrependRoutes { routes } => {
-            let mut network = network.clone();
-            for route in routes {
-                addable(&network, route);
-                network.routes.push(route.clone());
-            }
-        }
+        Step::AddRoutes { routes } | Step::PrependRoutes { routes } => check_added(network, routes),
         Step::ReplaceRoutes { routes } => {
             for route in routes {
-                let same = |found: &&Route| group(found) == group(route);
-                let alone = network.routes.iter().filter(same).count() == 1;
-                assert!(alone && route.destination.is_ipv4(), "{route} replaces none or any");
-                let source = |ip| network.addresses.iter().any(|a| a.ip == ip);
-                assert!(route.prefsrc.is_none_or(source), "{route}: its source is nowhere");
-                let added = [&network.routes[..], &routes[..]].concat();
-                reachable(&Network { routes: added, ..network.clone() }, route);
+                check_replaced(network, route, routes);
             }
         }
         Step::DeleteRoutes { routes } => {
@@ -126,6 +114,24 @@ fn check_handover(network: &Network, step: &Step) {
         | Step::SetNeighbour(_)
         | Step::DeleteNeighbour(_) => {}
     }
+}
+
+fn check_added(network: &Network, routes: &[Route]) {
+    let mut network = network.clone();
+    for route in routes {
+        addable(&network, route);
+        network.routes.push(route.clone());
+    }
+}
+
+fn check_replaced(network: &Network, route: &Route, routes: &[Route]) {
+    let same = |found: &&Route| group(found) == group(route);
+    let alone = network.routes.iter().filter(same).count() == 1;
+    assert!(alone && route.destination.is_ipv4(), "{route} replaces none or any");
+    let source = |ip| network.addresses.iter().any(|a| a.ip == ip);
+    assert!(route.prefsrc.is_none_or(source), "{route}: its source is nowhere");
+    let added = [&network.routes[..], routes].concat();
+    reachable(&Network { routes: added, ..network.clone() }, route);
 }
 
 fn check_nexthops(network: &Network, nexthops: &[Nexthop]) {

@@ -41,7 +41,19 @@ struct Wire {
     peer: Peer,
     bed: String,
     results: TempDir,
-    echoes: Vec<Child>,
+    _echoes: Programs,
+}
+
+/// They end with this.
+struct Programs(Vec<Child>);
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
 }
 
 impl Wire {
@@ -91,14 +103,19 @@ impl Wire {
         for target in ["10.77.0.2", "10.77.0.3", "fd00:77::2"] {
             assert!(peer.pings(target), "{target} before anything");
         }
-        Self { peer, bed, results: tempfile::tempdir().unwrap(), echoes: vec![here, there] }
+        Self {
+            peer,
+            bed,
+            results: tempfile::tempdir().unwrap(),
+            _echoes: Programs(vec![here, there]),
+        }
     }
 
     fn result(&self, label: &str) -> String {
         self.results.path().join(label).to_str().unwrap().to_owned()
     }
 
-    fn start(&self) -> Vec<Child> {
+    fn start(&self) -> Programs {
         let out = self.result("tcp");
         let tcp = [
             "tcp-stream",
@@ -111,13 +128,14 @@ impl Wire {
             "--out",
             &out,
         ];
-        let mut running = vec![self.peer.spawn(&[&[self.bed.as_str()], &tcp[..]].concat())];
+        let mut running =
+            Programs(vec![self.peer.spawn(&[&[self.bed.as_str()], &tcp[..]].concat())]);
         for (label, from_peer, source, target, pps) in FLOWS {
             let (to, pps, out) = (format!("{target}:7007"), pps.to_string(), self.result(label));
             let mut argv = vec![self.bed.as_str(), "probe", "--to", &to, "--pps", &pps];
             argv.extend(["--label", label, "--out", &out]);
             argv.extend(source.into_iter().flat_map(|source| ["--from", source]));
-            running.push(if from_peer {
+            running.0.push(if from_peer {
                 self.peer.spawn(&argv)
             } else {
                 Command::new(argv[0]).args(&argv[1..]).spawn().unwrap()
@@ -130,11 +148,11 @@ impl Wire {
     fn lost_by(&self, change: impl FnOnce()) -> (u64, bool) {
         let before = overflows(&self.peer);
         let sampler = Sampler::start();
-        let running = self.start();
+        let mut running = self.start();
         thread::sleep(LEAD);
         change();
         thread::sleep(TAIL);
-        for mut child in running {
+        for child in &mut running.0 {
             kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
             assert!(child.wait().unwrap().success());
         }
@@ -150,15 +168,6 @@ impl Wire {
             lost += probe.lost;
         }
         (lost, starved)
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        for echo in &mut self.echoes {
-            drop(echo.kill());
-            drop(echo.wait());
-        }
     }
 }
 

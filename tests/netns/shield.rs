@@ -4,7 +4,11 @@ use super::{NIC, apply, enter, ip, ip_json, read};
 use pointsman_core::model::{SHIELD_ENTRY, SHIELD_EXIT, SHIELD_TABLE, Shield};
 use pointsman_core::plan::handover::Step;
 use serde_json::{Value, json};
-use std::process::Command;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
 use support::netns::Peer;
 use support::ovs::command;
 
@@ -98,7 +102,7 @@ fn the_kernel_has_the_rules_as_nft_writes_them() {
 #[test]
 fn a_shield_is_raised_and_taken_away_however_often() {
     enter();
-    let before = ip("-o link") + &ip("-o address");
+    let before = links();
     assert_eq!(read().shield, Shield::default());
     for _ in 0..2 {
         raise();
@@ -108,7 +112,7 @@ fn a_shield_is_raised_and_taken_away_however_often() {
         take_away();
         assert_eq!(read().shield, Shield::default());
     }
-    assert_eq!(ip("-o link") + &ip("-o address"), before);
+    assert_eq!(links(), before);
     assert_eq!(ruleset(), Vec::<Value>::new());
 }
 
@@ -135,36 +139,83 @@ fn what_is_left_of_a_shield_is_seen_and_replaced() {
 #[test]
 fn asking_whether_there_can_be_a_shield_changes_nothing() {
     enter();
-    let mut monitor = Command::new("nft")
-        .args(["-j", "monitor"])
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let before = ip("-o link");
+    let monitor = Monitor::start();
+    let before = links();
     for _ in 0..20 {
         assert_eq!(read().shield, Shield::default());
+        pointsman::netlink::nftables::shield::can_be_raised().unwrap();
     }
-    assert_eq!(ip("-o link"), before);
-    // a change that the monitor does see, so that its silence before is worth something
-    command(&["nft", "add", "table", "netdev", "seen"]);
-    let mut lines = std::io::BufReader::new(monitor.stdout.take().unwrap());
-    let mut first = String::new();
-    std::io::BufRead::read_line(&mut lines, &mut first).unwrap();
-    monitor.kill().unwrap();
-    monitor.wait().unwrap();
-    assert!(first.contains("\"seen\""), "{first}");
+    assert_eq!(links(), before);
+    let told = monitor.until_told_of("seen");
+    assert!(told.iter().all(|line| line.contains("listening")), "{told:?}");
+}
+
+/// Names and kinds; the state of a new wire changes by itself for a while.
+fn links() -> Vec<(Value, Value)> {
+    let links = ip_json("-d link show");
+    let of = |link: &Value| (link["ifname"].clone(), link["linkinfo"]["info_kind"].clone());
+    links.as_array().unwrap().iter().map(of).collect()
+}
+
+/// `nft monitor`, which ends with the test.
+struct Monitor {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Monitor {
+    /// It does not say when it begins to listen: so it is given changes until it tells one.
+    fn start() -> Self {
+        let mut child = Command::new("nft")
+            .args(["-j", "monitor"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (tell, lines) = channel();
+        thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|l| tell.send(l)));
+        let monitor = Self { child, lines };
+        for number in 0..600 {
+            command(&["nft", "add", "table", "netdev", &format!("listening{number}")]);
+            if monitor.lines.recv_timeout(Duration::from_millis(100)).is_ok() {
+                return monitor;
+            }
+        }
+        panic!("nft monitor tells nothing");
+    }
+
+    /// Adds a table, and gives what was told before it.
+    fn until_told_of(&self, table: &str) -> Vec<String> {
+        command(&["nft", "add", "table", "netdev", table]);
+        let mut told = Vec::new();
+        loop {
+            let line = self.lines.recv_timeout(Duration::from_secs(60)).unwrap();
+            if line.contains(table) {
+                return told;
+            }
+            told.push(line);
+        }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
 }
 
 /// Where the kernel refuses, nothing is left half done, and the move goes on.
 #[test]
 fn a_shield_that_cannot_be_raised_leaves_nothing() {
     enter();
-    let before = ip("-o link");
+    let before = links();
     let step =
         |uplink: &str, mtu| Step::RaiseShield { uplink: uplink.into(), mac: MAC.into(), mtu };
     apply(step("eth9", 1500)).unwrap();
     apply(step(NIC, 70_000)).unwrap();
-    assert_eq!((ip("-o link"), ruleset()), (before, vec![]));
+    assert_eq!((links(), ruleset()), (before, vec![]));
     assert_eq!(read().shield, Shield::default());
 }
 

@@ -63,17 +63,7 @@ fn check_handover(network: &Network, step: &Step) {
                 network.routes.push(route.clone());
             }
         }
-        Step::ReplaceRoutes { routes } => {
-            for route in routes {
-                let same = |found: &&Route| group(found) == group(route);
-                let alone = network.routes.iter().filter(same).count() == 1;
-                assert!(alone && route.destination.is_ipv4(), "{route} replaces none or any");
-                let source = |ip| network.addresses.iter().any(|a| a.ip == ip);
-                assert!(route.prefsrc.is_none_or(source), "{route}: its source is nowhere");
-                let added = [&network.routes[..], &routes[..]].concat();
-                reachable(&Network { routes: added, ..network.clone() }, route);
-            }
-        }
+        Step::ReplaceRoutes { routes } => check_replaced(network, routes),
         Step::DeleteRoutes { routes } => {
             for route in routes {
                 let there = canonical(&network.routes).any(|r| place(&r) == place(route));
@@ -111,11 +101,9 @@ fn check_handover(network: &Network, step: &Step) {
             assert!(network.shield.links, "there are no devices of a shield");
         }
         Step::SetSysctl { link, key, value } => {
-            let ipv6 = |a: &Address| a.link == *link && a.ip.is_ipv6();
-            let dark = key == "ipv6/disable_ipv6" && *value == 1;
-            let loses = network.addresses.iter().any(|a| ipv6(a) && left_out(a).is_none());
             assert!(network.link(link).is_some(), "there is no {link}");
-            assert!(!dark || !loses, "{link} would lose its IPv6 addresses");
+            let dark = key == "ipv6/disable_ipv6" && *value == 1;
+            assert!(!dark || !has_ipv6(network, link), "{link} would lose its IPv6 addresses");
         }
         Step::SetNexthops { nexthops } => check_nexthops(network, nexthops),
         Step::DeleteRules { rules } => {
@@ -125,6 +113,23 @@ fn check_handover(network: &Network, step: &Step) {
         | Step::AskGateways { .. }
         | Step::SetNeighbour(_)
         | Step::DeleteNeighbour(_) => {}
+    }
+}
+
+fn has_ipv6(network: &Network, link: &str) -> bool {
+    let carried = |a: &Address| a.link == link && a.ip.is_ipv6() && left_out(a).is_none();
+    network.addresses.iter().any(carried)
+}
+
+fn check_replaced(network: &Network, routes: &[Route]) {
+    for route in routes {
+        let same = |found: &&Route| group(found) == group(route);
+        let alone = network.routes.iter().filter(same).count() == 1;
+        assert!(alone && route.destination.is_ipv4(), "{route} replaces none or any");
+        let source = |ip| network.addresses.iter().any(|a| a.ip == ip);
+        assert!(route.prefsrc.is_none_or(source), "{route}: its source is nowhere");
+        let added = [&network.routes[..], routes].concat();
+        reachable(&Network { routes: added, ..network.clone() }, route);
     }
 }
 

@@ -56,12 +56,14 @@ fn egress(network: &Network) -> Vec<Route> {
 
 fn check_handover(network: &Network, step: &Step) {
     match step {
-        Step::AddRoutes { routes } | Step::PrependRoutes { routes } => check_added(network, routes),
-        Step::ReplaceRoutes { routes } => {
+        Step::AddRoutes { routes } | Step::PrependRoutes { routes } => {
+            let mut network = network.clone();
             for route in routes {
-                check_replaced(network, route, routes);
+                addable(&network, route);
+                network.routes.push(route.clone());
             }
         }
+        Step::ReplaceRoutes { routes } => check_replaced(network, routes),
         Step::DeleteRoutes { routes } => {
             for route in routes {
                 let there = canonical(&network.routes).any(|r| place(&r) == place(route));
@@ -99,11 +101,9 @@ fn check_handover(network: &Network, step: &Step) {
             assert!(network.shield.links, "there are no devices of a shield");
         }
         Step::SetSysctl { link, key, value } => {
-            let ipv6 = |a: &Address| a.link == *link && a.ip.is_ipv6();
-            let dark = key == "ipv6/disable_ipv6" && *value == 1;
-            let loses = network.addresses.iter().any(|a| ipv6(a) && left_out(a).is_none());
             assert!(network.link(link).is_some(), "there is no {link}");
-            assert!(!dark || !loses, "{link} would lose its IPv6 addresses");
+            let dark = key == "ipv6/disable_ipv6" && *value == 1;
+            assert!(!dark || !has_ipv6(network, link), "{link} would lose its IPv6 addresses");
         }
         Step::SetNexthops { nexthops } => check_nexthops(network, nexthops),
         Step::DeleteRules { rules } => {
@@ -116,22 +116,21 @@ fn check_handover(network: &Network, step: &Step) {
     }
 }
 
-fn check_added(network: &Network, routes: &[Route]) {
-    let mut network = network.clone();
-    for route in routes {
-        addable(&network, route);
-        network.routes.push(route.clone());
-    }
+fn has_ipv6(network: &Network, link: &str) -> bool {
+    let carried = |a: &Address| a.link == link && a.ip.is_ipv6() && left_out(a).is_none();
+    network.addresses.iter().any(carried)
 }
 
-fn check_replaced(network: &Network, route: &Route, routes: &[Route]) {
-    let same = |found: &&Route| group(found) == group(route);
-    let alone = network.routes.iter().filter(same).count() == 1;
-    assert!(alone && route.destination.is_ipv4(), "{route} replaces none or any");
-    let source = |ip| network.addresses.iter().any(|a| a.ip == ip);
-    assert!(route.prefsrc.is_none_or(source), "{route}: its source is nowhere");
-    let added = [&network.routes[..], routes].concat();
-    reachable(&Network { routes: added, ..network.clone() }, route);
+fn check_replaced(network: &Network, routes: &[Route]) {
+    for route in routes {
+        let same = |found: &&Route| group(found) == group(route);
+        let alone = network.routes.iter().filter(same).count() == 1;
+        assert!(alone && route.destination.is_ipv4(), "{route} replaces none or any");
+        let source = |ip| network.addresses.iter().any(|a| a.ip == ip);
+        assert!(route.prefsrc.is_none_or(source), "{route}: its source is nowhere");
+        let added = [&network.routes[..], routes].concat();
+        reachable(&Network { routes: added, ..network.clone() }, route);
+    }
 }
 
 fn check_nexthops(network: &Network, nexthops: &[Nexthop]) {

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -133,6 +133,25 @@ impl HostRoot {
     pub fn write(&self, path: &str, mode: u32, contents: &[u8]) -> Result<(), DiskError> {
         write_whole(&self.locate(path)?, mode, contents)
     }
+
+    /// Puts a symbolic link in place whole, by the temporary name of [`Self::write`]. What it
+    /// leads to is not looked at.
+    pub fn link(&self, path: &str, target: &str) -> Result<(), DiskError> {
+        link_whole(&self.locate(path)?, target)
+    }
+}
+
+/// [`HostRoot::link`] of a path that this process sees.
+fn link_whole(at: &Path, target: &str) -> Result<(), DiskError> {
+    let staged = temporary_beside(at);
+    match fs::remove_file(&staged) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("remove the leftover", &staged)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    symlink(target, &staged).map_err(failed("make the link", &staged))?;
+    publish(&staged, at)
 }
 
 /// [`HostRoot::state`] of a path that this process sees.
@@ -225,7 +244,19 @@ pub fn sync_directory_of(at: &Path) -> Result<(), DiskError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_link_replaces_what_was_there_and_may_lead_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = HostRoot::new(dir.path());
+        root.write("/wanted", 0o600, b"was a file").unwrap();
+        // what a killed process left
+        symlink("/elsewhere", dir.path().join(".wanted.pointsman.tmp")).unwrap();
+        root.link("/wanted", "/no/such.service").unwrap();
+        let target = "/no/such.service".to_owned();
+        assert_eq!(root.state("/wanted").unwrap(), Some(FileState::Symlink { target }));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 
     #[test]
     fn an_absolute_link_stays_below_the_root() {

@@ -254,8 +254,7 @@ impl Journal {
 
     /// A small file of the state directory, as JSON; none where it is absent.
     pub fn read_note<T: serde::de::DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let bytes = HostRoot::new(&self.directory).read(&format!("/{name}"), LIMIT).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        read_note(&self.directory, name)
     }
 
     /// Replaces a small file of the state directory.
@@ -265,6 +264,12 @@ impl Journal {
             .map_err(|source| JournalError::Garbled { path: path.clone(), source })?;
         disk::write_whole(&path, 0o600, &text).map_err(|source| JournalError::Disk { path, source })
     }
+}
+
+/// A small file of the state directory, as JSON, read without the lock; none where it is absent.
+pub fn read_note<T: serde::de::DeserializeOwned>(directory: &Path, name: &str) -> Option<T> {
+    let bytes = HostRoot::new(directory).read(&format!("/{name}"), LIMIT).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// The open or last transaction, read without the lock: for `status`.

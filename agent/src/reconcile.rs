@@ -2,6 +2,7 @@
 //! say so or carry out one transaction. It holds no state that the disk does not hold.
 
 use crate::apply::Executor;
+use crate::boot::{self, BootNote, Did};
 use crate::deadman::Guard;
 use crate::journal::{Journal, JournalError, Record};
 use crate::netlink::{self, NetlinkError, NetworkChange};
@@ -318,11 +319,27 @@ impl Workshop {
         report.state = verdict.state;
         report.reason.clone_from(&verdict.reason);
         report.message.clone_from(&verdict.message);
+        self.tell_of_boot(observed, &mut report.message);
         report.keep_transition_time(&seen.annotations);
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         report.keep_transition_time(&said);
         *said = report.annotations();
         report
+    }
+
+    /// Adds what the boot's unit did, where it did anything on this boot and nothing was
+    /// done since.
+    fn tell_of_boot(&self, observed: &Observed, message: &mut String) {
+        let boot = &observed.host.boot_id;
+        let note: Option<BootNote> = self.journal.read_note(boot::NOTE);
+        let last = self.journal.read().ok().flatten();
+        let is_last = last.is_some_and(|last| last.checkpoint.before.host.boot_id != *boot);
+        if let Some(note) = note.filter(|note| note.boot_id == *boot && is_last)
+            && note.did != Did::Nothing
+        {
+            message.push_str("; after the boot, before kubelet: ");
+            message.push_str(&note.message);
+        }
     }
 
     /// Whether a profile, of this content, is what the node is now.

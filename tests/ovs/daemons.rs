@@ -4,6 +4,7 @@
 use crate::*;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use pointsman_core::error::{Reasoned as _, chain};
 use support::ovs::command;
 
 const SOCKET: &str = "/run/openvswitch/db.sock";
@@ -69,4 +70,35 @@ fn daemons_start_and_stop_and_the_configuration_with_its_id_outlives_them() {
     assert_eq!(vsctl(&["get", "Open_vSwitch", ".", "external_ids:system-id"]), id);
     assert_eq!(observe(socket).bridge("br-int").unwrap().hwaddr.as_deref(), Some(MAC));
     assert_eq!(mac_by_ip("br-int").unwrap(), MAC);
+}
+
+#[test]
+fn without_any_script_daemons_end_by_their_control_sockets_and_none_are_started() {
+    private_host();
+    let _stopped = Stopped;
+    let socket = Path::new(SOCKET);
+    // the database lies elsewhere, behind a link, as Debian's does
+    let elsewhere = Path::new("/run/elsewhere/conf.db");
+    std::fs::create_dir(elsewhere.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(elsewhere, "/etc/openvswitch/conf.db").unwrap();
+    apply(socket, OvsStep::StartDaemons).unwrap();
+    apply(socket, add_bridge("br-int")).unwrap();
+    assert!(elsewhere.is_file());
+    let scripts = "/usr/share/openvswitch/scripts";
+    mount(Some("test"), scripts, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+
+    apply(socket, OvsStep::StopDaemons).unwrap();
+    let seen = observe(socket);
+    assert_eq!((seen.database, seen.ovsdb_server, seen.vswitchd), (None, false, false));
+    let error = apply(socket, OvsStep::StartDaemons).unwrap_err();
+    assert_eq!(error.reason(), "OvsControlMissing");
+    assert!(
+        chain(&error).contains("nothing on this host starts Open vSwitch"),
+        "{}",
+        chain(&error)
+    );
+
+    nix::mount::umount(scripts).unwrap();
+    apply(socket, OvsStep::StartDaemons).unwrap();
+    assert_eq!(observe(socket).bridge("br-int").unwrap().hwaddr.as_deref(), Some(MAC));
 }

@@ -6,15 +6,15 @@ use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use support::vm::{Bed, Command, Ended, HOST, Result, Traffic, Vm};
+use support::vm::{Bed, Command, Ended, HOST, Image, Result, Traffic, Vm};
 
 const LOADED_BUILD_ID: &str =
     "od -An -v -tx1 -j16 /sys/module/openvswitch/notes/.note.gnu.build-id | tr -d ' \\n'";
 
 #[test]
 fn a_snapshot_goes_on_in_seconds_with_its_clock_right() -> Result<()> {
-    drop(Vm::from_snapshot("node")?);
-    let vm = Vm::from_snapshot("node")?;
+    drop(Vm::from_snapshot(Image::Bed)?);
+    let vm = Vm::from_snapshot(Image::Bed)?;
     println!("from the snapshot in {:.2?}", vm.started_in());
     assert!(vm.started_in() < Duration::from_secs(20), "{:?}", vm.started_in());
 
@@ -30,7 +30,7 @@ fn a_snapshot_goes_on_in_seconds_with_its_clock_right() -> Result<()> {
 
 #[test]
 fn traffic_past_an_idle_node_loses_nothing() -> Result<()> {
-    let vm = Vm::from_snapshot("node")?;
+    let vm = Vm::from_snapshot(Image::Bed)?;
     let traffic = Traffic::start(&vm)?;
     thread::sleep(Duration::from_secs(5));
     let report = traffic.stop()?;
@@ -51,7 +51,7 @@ fn traffic_past_an_idle_node_loses_nothing() -> Result<()> {
 
 #[test]
 fn traffic_notices_a_lost_uplink() -> Result<()> {
-    let vm = Vm::from_snapshot("node")?;
+    let vm = Vm::from_snapshot(Image::Bed)?;
     let traffic = Traffic::start(&vm)?;
     thread::sleep(Duration::from_secs(1));
     // Down and up: the default route and the IPv6 address are gone for good.
@@ -68,7 +68,7 @@ fn traffic_notices_a_lost_uplink() -> Result<()> {
 
 #[test]
 fn this_machines_loopback_is_reached_through_the_uplink_only() -> Result<()> {
-    let vm = Vm::from_snapshot("node")?;
+    let vm = Vm::from_snapshot(Image::Bed)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
@@ -89,7 +89,7 @@ fn this_machines_loopback_is_reached_through_the_uplink_only() -> Result<()> {
 
 #[test]
 fn the_second_module_set_is_another_one_and_has_six_files() -> Result<()> {
-    let vm = Vm::from_snapshot("node")?;
+    let vm = Vm::from_snapshot(Image::Bed)?;
     let in_tree = vm.sh(LOADED_BUILD_ID)?;
     assert_eq!(in_tree.len(), 40, "{in_tree}");
 
@@ -135,7 +135,7 @@ fn the_kernel_takes_a_module_that_names_another_release() -> Result<()> {
 
 #[test]
 fn files_stay_over_a_reboot_and_synced_ones_over_a_power_cut() -> Result<()> {
-    let vm = Vm::from_snapshot("node")?;
+    let vm = Vm::from_snapshot(Image::Bed)?;
     let first = vm.boot_id();
     vm.put("/var/lib/mark", b"kept", 0o600)?;
     println!("rebooted in {:.1?}", vm.reboot()?);
@@ -155,7 +155,7 @@ fn files_stay_over_a_reboot_and_synced_ones_over_a_power_cut() -> Result<()> {
 
 #[test]
 fn a_programs_end_is_told_whatever_it_is() -> Result<()> {
-    let vm = Vm::from_snapshot("node")?;
+    let vm = Vm::from_snapshot(Image::Bed)?;
     let short = Command::new(["sleep", "30"]).within(Duration::from_millis(300));
     let (slow, cat) = thread::scope(|scope| {
         let slow = scope.spawn(|| vm.run(&short));
@@ -241,4 +241,23 @@ fn put_modules(vm: &Vm, set: &str) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+#[test]
+fn a_node_with_systemd_is_the_same_node_and_boots_into_the_same() -> Result<()> {
+    let vm = Vm::from_snapshot(Image::Systemd)?;
+    println!("from the snapshot in {:.2?}", vm.started_in());
+    assert_eq!(vm.sh("cat /proc/1/comm")?, "systemd");
+    let addresses = "ip -o address show dev eth1 scope global | awk '{print $4}' | xargs";
+    let expected = "10.0.2.15/24 10.0.2.16/24 fd77::15/64";
+    assert_eq!(vm.sh(addresses)?, expected);
+    let units = "systemctl is-active ovsdb-server ovs-vswitchd openvswitch-switch networking";
+    let active = vm.sh(units)?;
+    println!("up again after a power cut in {:.1?}", vm.reset()?);
+    vm.sh("until systemctl is-system-running | grep -q 'running\\|degraded'; do sleep 0.2; done")?;
+    println!("{}", vm.sh("systemd-analyze; systemd-analyze blame | head -n 8; cut -d. -f1 /proc/uptime; systemctl --failed --no-legend; free -m")?);
+    assert_eq!(vm.sh(addresses)?, expected);
+    assert_eq!(vm.sh(units)?, active);
+    vm.sh("ip netns exec peer ping -n -q -c 1 -w 5 10.0.2.16 && ovs-vsctl --timeout=5 show")?;
+    Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod annotated;
 mod bed;
+mod boot;
 mod deadman;
 mod handover;
 mod killed;

@@ -4,7 +4,7 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Activate, Profile, Settings};
 use crate::model::Observed;
 use crate::plan::handover::{self, Owner};
-use crate::plan::{Plan, Refusal, cni, modules, switch};
+use crate::plan::{Plan, Refusal, boot, cni, modules, switch};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -60,7 +60,9 @@ impl Goal {
                     to: *to,
                     delete_bridge: *delete_bridge,
                 };
-                handover::coexistence::plan_beside(&settings.node, &want, observed, way_back)
+                let node = &settings.node;
+                let plan = handover::coexistence::plan_beside(node, &want, observed, way_back)?;
+                Ok(boot::guarded(plan, settings, observed, Some(*to)))
             }
             Self::Modules { kernel, target, activate } => {
                 let want =
@@ -93,9 +95,13 @@ impl Goal {
     ) -> Result<Plan, Refusal> {
         match self {
             Self::Profile { profile, .. } => {
-                switch::plan_back(settings, profile, observed, checkpoint)
+                let plan = switch::plan_back(settings, profile, observed, checkpoint)?;
+                Ok(boot::as_before(plan, observed, &checkpoint.before))
             }
-            Self::Handover { .. } => switch::plan_addresses_back(settings, observed, checkpoint),
+            Self::Handover { .. } => {
+                let plan = switch::plan_addresses_back(settings, observed, checkpoint)?;
+                Ok(boot::as_before(plan, observed, &checkpoint.before))
+            }
             Self::Modules { kernel, activate, .. } => {
                 let want = modules::Want {
                     kernel: kernel.clone(),

@@ -58,6 +58,7 @@ impl Executor {
                 self.root.write(path, *mode, &contents).map_err(boxed)
             }
             Step::MakeDirectory { path, mode } => self.make_directory(path, *mode),
+            Step::Link { path, target } => self.root.link(path, target).map_err(boxed),
             Step::Remove { path, sha256 } => self.remove(path, *sha256),
             Step::RemoveDirectory { path } => {
                 let at = self.root.locate(path).map_err(boxed)?;

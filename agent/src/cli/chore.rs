@@ -3,6 +3,7 @@
 use super::Exit;
 use super::options::{Options, Subject};
 use super::show::{self, UsageError};
+use crate::boot::{Boot, Did};
 use crate::deadman::Guard;
 use crate::journal::{Journal, Record};
 use crate::observe;
@@ -119,6 +120,9 @@ pub(super) fn restore(options: &Options) -> Result<Exit> {
         println!("nothing to do: this host has no journal");
         return Ok(Exit::Done);
     };
+    if options.boot {
+        return after_boot(options, &journal, &record);
+    }
     let executor = show::host(options, &record.settings);
     let teller = Teller { quiet: options.json };
     let guard = Guard::default();
@@ -135,6 +139,19 @@ pub(super) fn restore(options: &Options) -> Result<Exit> {
         Exit::RolledBack => Exit::Done,
         other => other,
     })
+}
+
+fn after_boot(options: &Options, journal: &Journal, record: &Record) -> Result<Exit> {
+    let executor = show::host(options, &record.settings);
+    let teller = Teller { quiet: options.json };
+    let boot = Boot { record, executor: &executor, journal, progress: &teller };
+    let note = boot.come_up().map_err(show::boxed)?;
+    if options.json {
+        println!("{}", show::json(&note));
+    } else {
+        println!("{:?}: {}", note.did, note.message);
+    }
+    Ok(if note.did == Did::Failed { Exit::Degraded } else { Exit::Done })
 }
 
 fn goal(

@@ -20,6 +20,8 @@ usage: pointsman [OPTION...] COMMAND
   modules  plan | apply --to in-tree|payload [--kernel K] [--activate live|reboot]
   cni      plan | apply
   restore                               take the way back of the open or last transaction
+  restore --boot                        after a boot: make the node reachable, as the last
+                                        transaction left it; for the unit before kubelet
 
 options:
   --config FILE      the configuration; without it the options below suffice for single chores
@@ -81,6 +83,7 @@ pub(super) struct Options {
     pub(super) kernel: Option<String>,
     pub(super) activate: Option<Activate>,
     pub(super) delete_bridge: bool,
+    pub(super) boot: bool,
     pub(super) json: bool,
     pub(super) log_format: LogFormat,
 }
@@ -103,6 +106,7 @@ impl Default for Options {
             kernel: None,
             activate: None,
             delete_bridge: false,
+            boot: false,
             json: false,
             log_format: LogFormat::Plain,
         }
@@ -172,6 +176,7 @@ fn read_option(
             });
         }
         "delete-bridge" => options.delete_bridge = true,
+        "boot" => options.boot = true,
         "json" => options.json = true,
         "log-format" => {
             options.log_format = match parser.value()?.string()?.as_str() {

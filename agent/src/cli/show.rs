@@ -3,6 +3,7 @@
 use super::Exit;
 use super::options::Options;
 use crate::apply::Executor;
+use crate::boot::{self, BootNote};
 use crate::disk::HostRoot;
 use crate::host_command::HostTools;
 use crate::{journal, observe};
@@ -104,6 +105,7 @@ pub(super) fn settings(options: &Options) -> Result<Settings> {
         settings.node.ovsdb.clone_from(ovsdb);
     }
     settings.node.accept.extend(options.accept.iter().cloned());
+    settings.paths.state.clone_from(&options.state_dir);
     if let Some(payload) = &options.payload {
         settings.payload.clone_from(payload);
     }
@@ -189,5 +191,8 @@ pub(super) fn status(options: &Options) -> Result<Exit> {
         println!("{}: {}", failure.reason, failure.message);
     }
     println!("transaction: {}", record.checkpoint.transaction);
+    if let Some(note) = journal::read_note::<BootNote>(&state_dir(options), boot::NOTE) {
+        println!("boot {}: {:?}: {}", note.boot_id, note.did, note.message);
+    }
     Ok(Exit::Done)
 }

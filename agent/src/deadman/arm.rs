@@ -87,6 +87,12 @@ impl Guard {
         Ok(())
     }
 
+    /// Puts the copy of the program into the state directory, for the host's own init: what
+    /// that starts after a boot outlives the image too.
+    pub fn put_copy(&self, executor: &Executor, directory: &Path) -> Result<(), DeadmanError> {
+        copy_binary(&Place::of(executor, directory, &self.program))
+    }
+
     /// Whether one watches.
     pub fn is_armed(&self) -> bool {
         self.lock().is_some()

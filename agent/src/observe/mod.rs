@@ -1,5 +1,6 @@
 //! Reads what the host is; changes nothing.
 
+mod boot;
 mod cni;
 mod host;
 pub mod modules;
@@ -82,6 +83,7 @@ pub fn reachability(executor: &Executor, settings: &Settings) -> Result<Observed
 /// Everything.
 pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, ObserveError> {
     let mut observed = reachability(executor, settings)?;
+    boot::observe_boot(&executor.root, &mut observed.files).map_err(of("the unit for a boot"))?;
     observed.owners = Some(owners::observe(&executor.root, &settings.node, &observed.network));
     observe_payload(&mut observed, &executor.payload);
     observe_cni(&mut observed, &executor.root, &settings.paths, &executor.payload)

@@ -39,7 +39,7 @@ pub fn add_bridge(
     hwaddr: &str,
     external_ids: &BTreeMap<String, String>,
 ) -> Result<Changed, OvsdbError> {
-    change(client, &format!("make the bridge {bridge}"), |now| {
+    change(client, Durability::Server, &format!("make the bridge {bridge}"), |now| {
         if let Some((_, row)) = now.bridge_row(bridge) {
             let of = |what: &str| format!("the {what} of the bridge {bridge}");
             let value = |map: &BTreeMap<_, String>, key| map.get(key).cloned().unwrap_or_default();
@@ -78,7 +78,7 @@ pub fn add_bridge(
 
 /// Sets `other_config:hwaddr` of a bridge.
 pub fn pin_mac(client: &mut Client, bridge: &str, hwaddr: &str) -> Result<Changed, OvsdbError> {
-    change(client, &format!("pin the MAC of the bridge {bridge}"), |now| {
+    change(client, Durability::Server, &format!("pin the MAC of the bridge {bridge}"), |now| {
         let (uuid, row) = now.bridge_row(bridge).ok_or_else(|| missing(bridge))?;
         if row.other_config.get("hwaddr").is_some_and(|found| found.eq_ignore_ascii_case(hwaddr)) {
             return Ok(None);
@@ -98,7 +98,7 @@ pub fn pin_mac(client: &mut Client, bridge: &str, hwaddr: &str) -> Result<Change
 
 /// Makes a device a port of a bridge.
 pub fn add_port(client: &mut Client, bridge: &str, port: &str) -> Result<Changed, OvsdbError> {
-    change(client, &format!("add {port} to the bridge {bridge}"), |now| {
+    change(client, Durability::Server, &format!("add {port} to the bridge {bridge}"), |now| {
         let (uuid, row) = now.bridge_row(bridge).ok_or_else(|| missing(bridge))?;
         match now.port_row(port) {
             Some((_, holder)) if holder == bridge => return Ok(None),
@@ -119,7 +119,7 @@ pub fn add_port(client: &mut Client, bridge: &str, port: &str) -> Result<Changed
 
 /// Takes a port out of a bridge. A bridge that is not there has no ports.
 pub fn remove_port(client: &mut Client, bridge: &str, port: &str) -> Result<Changed, OvsdbError> {
-    change(client, &format!("take {port} out of the bridge {bridge}"), |now| {
+    change(client, Durability::Disk, &format!("take {port} out of the bridge {bridge}"), |now| {
         let Some((port_uuid, holder)) = now.port_row(port) else { return Ok(None) };
         let Some((uuid, row)) = now.bridge_row(bridge).filter(|_| holder == bridge) else {
             return Err(held_elsewhere(port, holder, bridge));
@@ -133,7 +133,7 @@ pub fn remove_port(client: &mut Client, bridge: &str, port: &str) -> Result<Chan
 
 /// Deletes a bridge; its ports go with it.
 pub fn delete_bridge(client: &mut Client, bridge: &str) -> Result<Changed, OvsdbError> {
-    change(client, &format!("delete the bridge {bridge}"), |now| {
+    change(client, Durability::Disk, &format!("delete the bridge {bridge}"), |now| {
         let Some((uuid, _)) = now.bridge_row(bridge) else { return Ok(None) };
         Ok(Some(vec![
             assert_bridges(now),
@@ -145,17 +145,32 @@ pub fn delete_bridge(client: &mut Client, bridge: &str) -> Result<Changed, Ovsdb
 /// Changes nothing but `next_cfg`, which a vswitchd that lives answers: what it had
 /// carried out before it was stopped proves nothing.
 pub fn ask_for_pass(client: &mut Client) -> Result<Changed, OvsdbError> {
-    change(client, "ask vswitchd for a pass over its configuration", |_| Ok(Some(Vec::new())))
+    change(client, Durability::Server, "ask vswitchd for a pass over its configuration", |_| {
+        Ok(Some(Vec::new()))
+    })
+}
+
+/// When a change counts as made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    /// The server has it: a power cut may take it back.
+    Server,
+    /// It is on disk. For what would leave the node dark if it came back with a boot.
+    Disk,
 }
 
 fn change(
     client: &mut Client,
+    durability: Durability,
     operation: &str,
     mut derive: impl FnMut(&Snapshot) -> Result<Option<Vec<Value>>, OvsdbError>,
 ) -> Result<Changed, OvsdbError> {
     for _ in 0..TRIES {
         let now = Snapshot::read(client)?;
         let Some(mut operations) = derive(&now)? else { return Ok(Changed::Nothing) };
+        if durability == Durability::Disk {
+            operations.push(json!({"op": "commit", "durable": true}));
+        }
         operations.push(mutate_root(&now, &json!(["next_cfg", "+=", 1])));
         operations.push(json!({"op": "select", "table": "Open_vSwitch",
             "where": by_uuid(&now.root), "columns": ["next_cfg"]}));

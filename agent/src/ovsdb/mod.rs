@@ -9,6 +9,7 @@ mod change;
 mod client;
 mod control;
 mod error;
+mod exit;
 mod file;
 mod framing;
 mod process;
@@ -21,6 +22,7 @@ pub use change::{
 pub use client::Client;
 pub use control::{Answer, ask_daemon};
 pub use error::OvsdbError;
+pub use exit::tell_to_exit;
 pub use file::{database_file, read_file, remove_port_from_file};
-pub use process::{Daemon, daemon_of_run_directory, is_alive, living};
+pub use process::{Daemon, daemon_of_run_directory, is_alive, living, runs_in_one_of};
 pub use snapshot::{InterfaceRow, Snapshot};

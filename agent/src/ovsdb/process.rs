@@ -48,6 +48,13 @@ pub fn is_alive(pid: u32) -> bool {
     status(pid).is_some_and(|status| !matches!(status.state, 'Z' | 'X'))
 }
 
+/// Whether a process is in the control group of one of these units of the host's systemd.
+pub fn runs_in_one_of(pid: u32, units: &[&str]) -> bool {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let mut parts = groups.lines().flat_map(|line| line.split('/'));
+    parts.any(|part| units.contains(&part))
+}
+
 struct Status {
     state: char,
     parent: u32,

@@ -18,6 +18,7 @@ use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::goal::Goal;
 use pointsman_core::model::Observed;
 use pointsman_core::phase::{End, Event, Illegal, Phase};
+use pointsman_core::plan::boot;
 use pointsman_core::plan::limit::limit;
 use pointsman_core::plan::{Plan, Refusal, Step};
 use std::fmt;
@@ -237,6 +238,11 @@ impl Site<'_> {
         plan: &Plan,
         baseline: &Baseline,
     ) -> Result<Result<(), Failure>, TransactionError> {
+        if plan.steps().any(boot::needs_program)
+            && let Err(error) = self.guard.put_copy(self.executor, self.journal.directory())
+        {
+            return Ok(Err(failure_of(&error)));
+        }
         if let Err(error) = self.apply(record.phase, plan) {
             return Ok(Err(failure_of(&error)));
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, sync};
 
 use crate::Failure;
 
@@ -22,18 +22,25 @@ const PAUSE: Duration = Duration::from_micros(200);
 /// With `--stop` it is SIGSTOP, and the stopped command is left behind; its number is the
 /// first word of what is printed.
 ///
+/// With `--cut` the whole machine is reset instead, without a sync, as by a power cut: what
+/// only was in memory is lost. Then nobody returns from here. With `--synced` the command is
+/// stopped and the disk synced before: a database that syncs when it likes has done so.
+///
 /// Prints the file's last line at the kill, and ends well; fails where the command
 /// ended before such a line.
 pub fn kill_when(mut args: lexopt::Parser) -> Result<ExitCode, Failure> {
     let (mut file, mut text): (Option<PathBuf>, Option<String>) = (None, None);
     let mut after = Duration::ZERO;
     let mut stop = false;
+    let (mut cut, mut synced) = (false, false);
     let mut command: Vec<OsString> = Vec::new();
     while let Some(arg) = args.next()? {
         match arg {
             Long("file") => file = Some(args.value()?.into()),
             Long("contains") => text = Some(args.value()?.string()?),
             Long("stop") => stop = true,
+            Long("cut") => cut = true,
+            Long("synced") => synced = true,
             Long("after") => after = Duration::from_millis(args.value()?.parse()?),
             Value(first) => {
                 command.push(first);
@@ -62,6 +69,14 @@ pub fn kill_when(mut args: lexopt::Parser) -> Result<ExitCode, Failure> {
                 kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGSTOP)?;
                 println!("{}", child.id());
                 return Ok(ExitCode::SUCCESS);
+            }
+            if synced {
+                kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGSTOP)?;
+                sync();
+            }
+            if cut {
+                // `emergency_restart`: Documentation/admin-guide/sysrq.rst
+                fs::write("/proc/sysrq-trigger", "b")?;
             }
             child.kill()?;
             let status = child.wait()?;

@@ -20,6 +20,7 @@ use nix::unistd::{Pid, chdir, chroot, execv, sethostname, sync};
 use crate::Failure;
 
 const ROOT_DISK: &str = "/dev/vda";
+const SYSTEMD: &str = "/lib/systemd/systemd";
 const HOME: &str = "/usr/local/sbin/bed";
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -48,6 +49,11 @@ pub fn from_initrd() -> Result<Infallible, Failure> {
     mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
     chroot(".")?;
     chdir("/")?;
+    // a root with systemd has this program's `guest` as one of its services
+    if Path::new(SYSTEMD).exists() {
+        let argv = [CString::new(SYSTEMD)?];
+        return Ok(execv(&argv[0], &argv)?);
+    }
     let argv = [CString::new(HOME)?, CString::new("init")?];
     Ok(execv(&argv[0], &argv)?)
 }
@@ -122,6 +128,12 @@ fn reap_until(child: Pid) -> Result<ExitStatus, Failure> {
 
 /// An orderly reboot: everyone is asked to end, then made to, then the disk is synced.
 pub fn orderly_reboot() -> Result<Infallible, Failure> {
+    if Path::new("/run/systemd/system").is_dir() {
+        run(Command::new("systemctl").arg("reboot"))?;
+        loop {
+            thread::park();
+        }
+    }
     let everyone_else = Pid::from_raw(-1);
     // ESRCH: nobody else is there.
     let _ = kill(everyone_else, Signal::SIGTERM);

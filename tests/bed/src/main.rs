@@ -6,8 +6,8 @@
 //! bed echo --listen ADDR:PORT...               sends UDP packets and TCP bytes back
 //! bed probe --to A:P [--from ADDR] --pps N --label L --out FILE
 //! bed tcp-stream --to A:P [--from ADDR] --pps N --label L --out FILE
-//! bed kill-when --file FILE --contains TEXT [--after MS] [--stop] -- COMMAND...
-//!                                              SIGKILL (or SIGSTOP) when FILE has a line with TEXT
+//! bed kill-when --file FILE --contains TEXT [--after MS] [--stop | --cut [--synced]] -- COMMAND...
+//!                                              SIGKILL, SIGSTOP or a power cut when FILE has a line with TEXT
 //! bed leash --remove DIR -- COMMAND...         ends COMMAND when standard input ends
 //! ```
 //! `probe` and `tcp-stream` run until SIGTERM and then write their summary.

@@ -2,7 +2,7 @@
 
 use crate::payload::{self, CNI_VERSION, ModuleSet};
 use crate::program;
-use crate::vm::{Bed, Command, HOST, Output, Result, Running, Vm, VmError};
+use crate::vm::{Bed, Command, HOST, Image, Output, Result, Running, Vm, VmError};
 use serde_json::Value;
 use std::fs;
 use std::time::Duration;
@@ -61,7 +61,21 @@ impl Node {
     /// # Errors
     /// Where the VM does not come up.
     pub fn with_payload(sets: &[ModuleSet]) -> Result<Self> {
-        let node = Self { vm: Vm::from_snapshot("node")? };
+        Self::of(Image::Bed, sets)
+    }
+
+    /// Like [`Self::start`], with systemd as process 1.
+    ///
+    /// # Errors
+    /// Where the VM does not come up.
+    pub fn with_systemd() -> Result<Self> {
+        let bed = Bed::locate()?;
+        let set = ModuleSet { dir: bed.modules("nsx"), kernel: bed.kernel().to_owned() };
+        Self::of(Image::Systemd, &[set])
+    }
+
+    fn of(image: Image, sets: &[ModuleSet]) -> Result<Self> {
+        let node = Self { vm: Vm::from_snapshot(image)? };
         let agent = program::release("pointsman").map_err(VmError::new)?;
         node.vm.put_file(&agent, AGENT)?;
         node.put_payload(sets, "/payload")?;
@@ -119,17 +133,24 @@ impl Node {
         self.vm.spawn(&agent(arguments))
     }
 
+    /// Writes what a kubelet mounts into the agent's pod.
+    ///
+    /// # Errors
+    /// Where a file cannot be written.
+    pub fn put_secrets(&self, to: &str, token: &str, ca: &std::path::Path) -> Result<()> {
+        let ca = fs::read(ca).map_err(|error| VmError::new(error.to_string()))?;
+        self.vm.put(&format!("{to}/token"), token.as_bytes(), 0o600)?;
+        self.vm.put(&format!("{to}/ca.crt"), &ca, 0o644)?;
+        self.vm.put(&format!("{to}/namespace"), b"pointsman-system", 0o644)
+    }
+
     /// Starts `pointsman run` with the agent's own token, the API server being reached
     /// through the uplink only.
     ///
     /// # Errors
     /// Where the VM does not answer.
     pub fn run_agent(&self, token: &str, ca: &std::path::Path, port: u16) -> Result<Running<'_>> {
-        let secrets = "/var/run/secrets/kubernetes.io/serviceaccount";
-        let ca = fs::read(ca).map_err(|error| VmError::new(error.to_string()))?;
-        self.vm.put(&format!("{secrets}/token"), token.as_bytes(), 0o600)?;
-        self.vm.put(&format!("{secrets}/ca.crt"), &ca, 0o644)?;
-        self.vm.put(&format!("{secrets}/namespace"), b"pointsman-system", 0o644)?;
+        self.put_secrets("/var/run/secrets/kubernetes.io/serviceaccount", token, ca)?;
         let command = agent("run")
             .env("NODE_NAME", NAME)
             .env("KUBERNETES_SERVICE_HOST", HOST)

@@ -57,6 +57,24 @@ impl Operator {
         node.run_agent(&token, &self.cluster.ca(), self.cluster.port())
     }
 
+    /// Puts the agent's own token where a kubelet of the VM finds it.
+    ///
+    /// # Errors
+    /// Where the VM does not answer.
+    pub fn put_secrets(&self, node: &Node, to: &str) -> Result<()> {
+        let token = self.cluster.service_account_token("pointsman-system", "pointsman", NAME);
+        node.put_secrets(to, &token, &self.cluster.ca())
+    }
+
+    /// `kubectl annotate node … pointsman.io/retry=…`
+    ///
+    /// # Panics
+    /// Where the API server refuses it.
+    pub fn retry(&self, word: &str) {
+        let annotation = format!("{PREFIX}retry={word}");
+        self.cluster.kubectl(&["annotate", "--overwrite", "node", NAME, &annotation]);
+    }
+
     /// `kubectl annotate node … pointsman.io/desired-profile=…`
     ///
     /// # Panics
@@ -97,7 +115,11 @@ impl Operator {
                 changed(&last, &now);
                 last = now;
             }
-            let fresh = last.get("observed") == last.get("desired-profile")
+            let asked = last.get("desired-profile").map(|profile| match last.get("retry") {
+                Some(word) => format!("{profile};retry={word}"),
+                None => profile.clone(),
+            });
+            let fresh = last.get("observed") == asked.as_ref()
                 && last.get("boot-id") == Some(&node.vm.boot_id());
             let ended = last.get("state").is_some_and(|state| state != "Working");
             if fresh && ended {

@@ -2,8 +2,8 @@
 
 use super::schema;
 use super::{
-    Activate, AddressesChoice, BadConfig, CniChoice, ModulesChoice, Node, OvsRunner, Paths,
-    Profile, Settings, Switch,
+    Activate, AddressesChoice, BadConfig, BootUnit, CniChoice, ModulesChoice, Node, OvsRunner,
+    Paths, Profile, Settings, Switch,
 };
 use crate::plan::handover::coexistence;
 use serde::Deserialize;
@@ -44,6 +44,7 @@ struct PathsFragment {
 struct SwitchFragment {
     activate: Option<Activate>,
     confirm_timeout: Option<String>,
+    boot_unit: Option<BootUnit>,
 }
 
 impl SwitchFragment {
@@ -55,6 +56,7 @@ impl SwitchFragment {
                 Some(text) => seconds("switch.confirm_timeout", text)?,
                 None => defaults.confirm_timeout,
             },
+            boot_unit: self.boot_unit.unwrap_or_default(),
         })
     }
 }

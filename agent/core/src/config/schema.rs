@@ -43,6 +43,10 @@ const KEYS: &[Key] = &[
         "switch.confirm_timeout",
         "how long gateways and API server may take to answer after a move; `30s`",
     ),
+    key(
+        "switch.boot_unit",
+        "`install` (default) or `none`: the host unit that makes the node reachable after a reboot",
+    ),
     key("profiles.*.modules", "`payload`, `in-tree` or `leave`; required"),
     key("profiles.*.cni", "`payload` or `leave`; required"),
     key("profiles.*.addresses", "`bridge`, `uplink` or `leave`; required"),

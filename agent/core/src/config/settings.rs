@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 /// Where the payload is unless told otherwise, as the agent sees it.
 pub const PAYLOAD: &str = "/payload";
+/// Where the state directory is unless told otherwise, on the host.
+pub const STATE: &str = "/var/lib/pointsman";
 /// NCP's bridge.
 pub const BRIDGE: &str = "br-int";
 /// The distributions' socket of ovsdb-server.
@@ -58,6 +60,10 @@ pub struct Paths {
     pub modules: String,
     /// Where depmod looks for configuration first.
     pub depmod: String,
+    /// Pointsman's own state: an option of the command line, since whoever comes after a
+    /// crash must find it without a configuration.
+    #[serde(default = "state_dir")]
+    pub state: String,
 }
 
 /// `[profiles.NAME]`: a state of the node.
@@ -125,17 +131,35 @@ pub struct Switch {
     /// How long the gateways, and the API server, may take to answer after a move; seconds.
     #[serde(default = "confirm_timeout")]
     pub confirm_timeout: u32,
+    /// Whether the host gets the unit that makes it reachable after a reboot.
+    #[serde(default)]
+    pub boot_unit: BootUnit,
 }
 
 impl Default for Switch {
     fn default() -> Self {
-        Self { activate: Activate::Reboot, confirm_timeout: CONFIRM_TIMEOUT }
+        Self {
+            activate: Activate::Reboot,
+            confirm_timeout: CONFIRM_TIMEOUT,
+            boot_unit: BootUnit::Install,
+        }
     }
 }
 
 /// Of records that older versions wrote.
 fn confirm_timeout() -> u32 {
     CONFIRM_TIMEOUT
+}
+
+/// `boot_unit`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootUnit {
+    /// While the bridge may own the addresses.
+    #[default]
+    Install,
+    /// Never: the host's own boot scripts see to it.
+    None,
 }
 
 /// `activate`.
@@ -148,6 +172,10 @@ pub enum Activate {
     Live,
 }
 
+fn state_dir() -> String {
+    STATE.into()
+}
+
 impl Default for Paths {
     fn default() -> Self {
         Self {
@@ -155,6 +183,7 @@ impl Default for Paths {
             cni_conf: "/etc/cni/net.d".into(),
             modules: "/lib/modules".into(),
             depmod: "/etc/depmod.d".into(),
+            state: state_dir(),
         }
     }
 }

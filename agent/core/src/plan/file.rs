@@ -46,6 +46,13 @@ pub enum Step {
         /// Permission bits.
         mode: u32,
     },
+    /// Put a symbolic link in place, whole, and fsync its directory.
+    Link {
+        /// Which one. Its directory must be there.
+        path: String,
+        /// What it holds, verbatim.
+        target: String,
+    },
     /// Remove one file and fsync its directory.
     Remove {
         /// Which file.
@@ -85,6 +92,7 @@ impl fmt::Display for Step {
                 }
             }
             Self::MakeDirectory { path, .. } => write!(f, "make the directory {path}"),
+            Self::Link { path, target } => write!(f, "link {path} to {target}"),
             Self::Remove { path, .. } => write!(f, "remove {path}"),
             Self::RemoveDirectory { path } => write!(f, "remove the empty directory {path}"),
         }
@@ -114,6 +122,9 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
         }
         Step::MakeDirectory { path, .. } => {
             observed.files.entry(path.clone()).or_insert(FileState::Directory);
+        }
+        Step::Link { path, target } => {
+            observed.files.insert(path.clone(), FileState::Symlink { target: target.clone() });
         }
         Step::Remove { path, .. } | Step::RemoveDirectory { path } => {
             observed.files.remove(path);

@@ -6,6 +6,7 @@
 //! Planners are differences: what already is as wanted makes no step. A planner
 //! refuses (by [`Refusal`]) what it cannot carry out whole, before anything changes.
 
+pub mod boot;
 pub mod cni;
 pub mod file;
 pub mod handover;

@@ -11,7 +11,7 @@ use crate::config::{
 };
 use crate::model::Observed;
 use crate::plan::handover::{self, Owner};
-use crate::plan::{Plan, Refusal, Step, cni, modules, ovs, simulate};
+use crate::plan::{Plan, Refusal, Step, boot, cni, modules, ovs, simulate};
 
 /// What each noun is to become.
 struct Target {
@@ -25,6 +25,19 @@ struct Target {
     daemons: Daemons,
     /// The way back: what cannot be carried is left, not refused.
     salvage: bool,
+}
+
+impl Target {
+    /// Who owns the addresses then; nobody where neither link has or had any.
+    fn owner_at_end(
+        &self,
+        settings: &Settings,
+        observed: &Observed,
+        way_back: Option<&Checkpoint>,
+    ) -> Option<Owner> {
+        let before = way_back.map_or(observed, |checkpoint| &checkpoint.before);
+        self.owner.or_else(|| owner(settings, before))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,7 +86,8 @@ pub fn plan_switch(
         },
         salvage: false,
     };
-    plan_target(settings, &target, observed, way_back)
+    let plan = plan_target(settings, &target, observed, way_back)?;
+    Ok(boot::guarded(plan, settings, observed, target.owner_at_end(settings, observed, way_back)))
 }
 
 fn module_target(profile: &Profile) -> Option<modules::Target> {
@@ -161,9 +175,7 @@ fn plan_target(
     way_back: Option<&Checkpoint>,
 ) -> Result<Plan, Refusal> {
     let mut draft = Draft { salvage: target.salvage, ..Draft::new(settings, observed, way_back) };
-    let owner_at_end = target
-        .owner
-        .or_else(|| owner(settings, way_back.map_or(observed, |checkpoint| &checkpoint.before)));
+    let owner_at_end = target.owner_at_end(settings, observed, way_back);
     if let Some(set) = target.modules {
         if target.activate == Activate::Live && draft.would_reload(set)? {
             draft.reload(set, target.daemons)?;

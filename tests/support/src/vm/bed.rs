@@ -27,6 +27,32 @@ pub enum Accel {
     Kvm,
 }
 
+/// A root disk, by who is process 1 on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// `bed init`, which starts nothing: up in seconds.
+    Bed,
+    /// systemd, with ifupdown and Open vSwitch under Debian's own units.
+    Systemd,
+}
+
+impl Image {
+    pub(super) fn disk(self) -> &'static str {
+        match self {
+            Self::Bed => "bed.ext4",
+            Self::Systemd => "systemd.ext4",
+        }
+    }
+
+    /// The name of its snapshot.
+    pub(super) fn snapshot(self) -> &'static str {
+        match self {
+            Self::Bed => "node",
+            Self::Systemd => "systemd",
+        }
+    }
+}
+
 impl Accel {
     fn from_env() -> Result<Self> {
         match env::var("POINTSMAN_VM_ACCEL").as_deref() {

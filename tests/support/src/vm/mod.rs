@@ -1,9 +1,9 @@
 //! A node in a virtual machine.
 //!
 //! ```no_run
-//! use support::vm::{Traffic, Vm};
+//! use support::vm::{Image, Traffic, Vm};
 //!
-//! let vm = Vm::from_snapshot("node")?;         // network configured, OVS running
+//! let vm = Vm::from_snapshot(Image::Bed)?;         // network configured, OVS running
 //! let traffic = Traffic::start(&vm)?;
 //! println!("{}", vm.sh("ip -brief address")?);
 //! println!("{}", traffic.stop()?);
@@ -15,6 +15,7 @@ mod channel;
 mod error;
 mod initrd;
 mod network;
+mod node_units;
 mod program;
 mod qemu;
 mod qmp;
@@ -28,7 +29,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use ::bed::protocol::{Answer, Bytes, Op};
 use serde_json::{Value, json};
 
-pub use self::bed::{Accel, Bed};
+pub use self::bed::{Accel, Bed, Image};
 pub use self::error::{Result, VmError};
 pub use self::network::{
     DEFAULT_ROUTE_TARGET, ECHO_PORT, HOST, NODE_V4, NODE_V4_SECOND, NODE_V6, PEER_NETNS,
@@ -62,8 +63,13 @@ pub struct Vm {
 impl Vm {
     /// Boots a fresh copy of the root disk. No network is configured.
     pub fn boot() -> Result<Self> {
+        Self::boot_image(Image::Bed)
+    }
+
+    /// [`Self::boot`] of one of the root disks.
+    pub fn boot_image(image: Image) -> Result<Self> {
         let begin = Instant::now();
-        let mut vm = Self::start(&Disk::Fresh, true)?;
+        let mut vm = Self::start(&Disk::Fresh(image), true)?;
         vm.await_boot()?;
         vm.started_in = begin.elapsed();
         Ok(vm)
@@ -71,11 +77,12 @@ impl Vm {
 
     /// Goes on from a snapshot, which is made first where it does not exist yet.
     ///
-    /// The only name so far is `node`: see [`Vm::node_network`] and
-    /// [`Vm::start_ovs`] for what is running in it. All its copies have the same
+    /// The network is configured, and Open vSwitch runs: see [`Vm::node_network`] and
+    /// [`Vm::start_ovs`], or [`Vm::systemd_node`]. All its copies have the same
     /// boot id and the same random numbers behind them.
-    pub fn from_snapshot(name: &str) -> Result<Self> {
-        let snapshot = snapshot::find_or_make(Bed::locate()?, name)?;
+    pub fn from_snapshot(image: Image) -> Result<Self> {
+        let snapshot = snapshot::find_or_make(Bed::locate()?, image)?;
+        let name = image.snapshot();
         let begin = Instant::now();
         let mut vm = Self::start(&Disk::Snapshot { file: &snapshot, tag: name }, false)?;
         vm.set_clock()?;
@@ -102,11 +109,11 @@ impl Vm {
     fn await_boot(&self) -> Result<()> {
         let boot_id = self.channel.wait_boot(BOOT).map_err(|e| self.explain(e))?;
         *self.boot_id.lock().unwrap() = boot_id;
-        Ok(())
+        self.set_clock()
     }
 
-    /// Sets the wall clock to this machine's: a snapshot has the time of its making,
-    /// with which certificates and tokens are not valid yet.
+    /// Sets the wall clock to this machine's: a snapshot, and a boot after it, has the time
+    /// of its making, with which certificates and tokens are not valid yet.
     fn set_clock(&self) -> Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
@@ -184,6 +191,18 @@ impl Vm {
         self.channel.expect_boot();
         self.qmp("system_reset", &json!({}))?;
         self.await_boot()?;
+        Ok(begin.elapsed())
+    }
+
+    /// Starts a program that cuts the power by itself, and waits for the new start.
+    pub fn cut_by(&self, command: &Command) -> Result<Duration> {
+        self.channel.expect_boot();
+        let program = self.spawn(command)?;
+        let begin = Instant::now();
+        self.await_boot().map_err(|e| {
+            let said = program.log().unwrap_or_default();
+            VmError::new(format!("{e}: {said}"))
+        })?;
         Ok(begin.elapsed())
     }
 

@@ -43,7 +43,7 @@ pub const ECHO_PORT: u16 = 7007;
 pub(super) const SOURCE: &str = include_str!("network.rs");
 
 /// `eth0` leads out of the VM, `eth2` is the far end of the uplink's wire.
-const PEER: &str = "
+pub(super) const PEER: &str = "
 set -e
 ip netns add peer
 ip link set eth0 netns peer name out0
@@ -83,7 +83,7 @@ END
 ";
 
 /// One packet each way, which also fills the neighbour tables.
-const CHECK: &str = "
+pub(super) const CHECK: &str = "
 for target in 10.0.2.77 10.88.0.1 10.0.2.2 fd77::77 fd88::1; do
     ping -n -q -c 1 -i 0.3 -w 20 $target >/dev/null || { echo no answer from $target; exit 1; }
 done
@@ -105,12 +105,25 @@ impl Vm {
     pub fn node_network(&self) -> Result<()> {
         self.sh(PEER)?;
         self.sh(NODE)?;
+        self.echoes()?;
+        self.sh(CHECK).map(drop)
+    }
+
+    /// What a host's own boot scripts do: Open vSwitch, then the network. Whether the node
+    /// is reachable then is another matter. For a VM that has just booted.
+    pub fn boot_scripts(&self) -> Result<()> {
+        self.sh(PEER)?;
+        self.start_ovs()?;
+        self.sh(NODE).map(drop)
+    }
+
+    /// Starts an echo on the node and one on the peer.
+    pub(super) fn echoes(&self) -> Result<()> {
         // The node's has no address of its own: they come and go.
         self.spawn(&echo(&["::"]))?;
         // The peer answers from the address asked, whatever its routes would choose.
         let peer = [PEER_V4, PEER_V6, PEER_ROUTED_V4, PEER_ROUTED_V6];
-        self.spawn(&echo(&peer).netns(PEER_NETNS))?;
-        self.sh(CHECK).map(drop)
+        self.spawn(&echo(&peer).netns(PEER_NETNS)).map(drop)
     }
 
     /// Starts Open vSwitch on the kernel datapath, with no bridge.

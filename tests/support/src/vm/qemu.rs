@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::bed::{Accel, Bed, stdout};
+use super::bed::{Accel, Bed, Image, stdout};
 use super::error::{Result, VmError};
 use super::initrd;
 
 /// Where the root disk comes from.
 #[derive(Debug)]
 pub(super) enum Disk<'a> {
-    /// An empty overlay over the root image.
-    Fresh,
+    /// An empty overlay over a root image.
+    Fresh(Image),
     /// A copy of an overlay with a snapshot in it, to go on from.
     Snapshot { file: &'a Path, tag: &'a str },
 }
@@ -41,10 +41,10 @@ impl Qemu {
     fn start_in(bed: &Bed, disk: &Disk<'_>, dir: &Path) -> Result<Self> {
         let overlay = dir.join("root.qcow2");
         match disk {
-            Disk::Fresh => stdout(
+            Disk::Fresh(image) => stdout(
                 Command::new("qemu-img")
                     .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-                    .args([&bed.part("root.ext4"), &overlay]),
+                    .args([&bed.part(image.disk()), &overlay]),
             )?,
             Disk::Snapshot { file, .. } => stdout(
                 Command::new("cp")
@@ -144,7 +144,8 @@ fn arguments(bed: &Bed, dir: &Path) -> Result<Vec<OsString>> {
     arguments.extend(["-kernel".into(), bed.part("vmlinuz").into()]);
     arguments.extend(["-initrd".into(), initrd.into()]);
     arguments.extend(["-append".into(), KERNEL_LINE.into()]);
-    // The cache mode is about this machine's crash, not the guest's.
+    // The cache mode is about this machine's crash, not the guest's: what the guest has given
+    // to its disk stays over a reset, what is in its page cache only is lost.
     let disk = format!(
         "file={}/root.qcow2,if=none,id=root,format=qcow2,cache=unsafe,discard=unmap",
         dir.display()

@@ -7,18 +7,16 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
-use super::bed::{Bed, stdout};
+use super::bed::{Bed, Image, stdout};
 use super::error::{Result, VmError};
-use super::{Vm, network, qemu, qmp};
+use super::{Vm, network, node_units, qemu, qmp};
 
 /// Snapshots nobody used for so long are of former programs.
 const STALE: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// The overlay that holds the snapshot `name`, made under a lock where absent.
-pub(super) fn find_or_make(bed: &Bed, name: &str) -> Result<PathBuf> {
-    if name != "node" {
-        return Err(VmError::new(format!("no snapshot named {name} is known")));
-    }
+/// The overlay that holds the snapshot of an image, made under a lock where absent.
+pub(super) fn find_or_make(bed: &Bed, image: Image) -> Result<PathBuf> {
+    let name = image.snapshot();
     let dir = bed.part("snapshots");
     let at = |what: &str, e: &dyn std::fmt::Display| {
         VmError::new(format!("{what} in {}: {e}", dir.display()))
@@ -29,7 +27,7 @@ pub(super) fn find_or_make(bed: &Bed, name: &str) -> Result<PathBuf> {
     lock.lock().map_err(|e| at("lock", &e))?;
     if !file.exists() {
         remove_stale(&dir);
-        make(name, &file)?;
+        make(image, &file)?;
     }
     // Says when it was used last.
     File::options()
@@ -52,14 +50,21 @@ fn key(bed: &Bed) -> Result<String> {
     hash.update(qemu::machine(bed.accel()).join("\0"));
     hash.update(qemu::KERNEL_LINE);
     hash.update(network::SOURCE);
+    hash.update(node_units::SOURCE);
     Ok(hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
 }
 
-fn make(name: &str, file: &Path) -> Result<()> {
-    let vm = Vm::boot()?;
-    vm.node_network()?;
-    vm.start_ovs()?;
+fn make(image: Image, file: &Path) -> Result<()> {
+    let vm = Vm::boot_image(image)?;
+    match image {
+        Image::Bed => {
+            vm.node_network()?;
+            vm.start_ovs()?;
+        }
+        Image::Systemd => vm.systemd_node()?,
+    }
     vm.sh("sync")?;
+    let name = image.snapshot();
     qmp::monitor(&vm.dir.join("qmp.sock"), &format!("savevm {name}")).map_err(|e| vm.explain(e))?;
     // Stopped, so that nothing is written while the file is taken away.
     vm.qmp("stop", &serde_json::json!({}))?;

@@ -185,6 +185,7 @@ impl Machine {
                     assert_eq!(files[path].sha256(), *sha256, "{step}");
                     assert!(self.is_kept(path), "{step}");
                 }
+                file::Step::Link { .. } => panic!("{step}"),
                 file::Step::RemoveDirectory { path } => {
                     let prefix = format!("{path}/");
                     assert!(!files.keys().any(|path| path.starts_with(&prefix)), "{step}");

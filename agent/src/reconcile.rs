@@ -327,10 +327,14 @@ impl Workshop {
         report
     }
 
-    /// Adds what the boot's unit did, where it did anything on this boot.
+    /// Adds what the boot's unit did, where it did anything on this boot and nothing was
+    /// done since.
     fn tell_of_boot(&self, observed: &Observed, message: &mut String) {
+        let boot = &observed.host.boot_id;
         let note: Option<BootNote> = self.journal.read_note(boot::NOTE);
-        if let Some(note) = note.filter(|note| note.boot_id == observed.host.boot_id)
+        let last = self.journal.read().ok().flatten();
+        let is_last = last.is_some_and(|last| last.checkpoint.before.host.boot_id != *boot);
+        if let Some(note) = note.filter(|note| note.boot_id == *boot && is_last)
             && note.did != Did::Nothing
         {
             message.push_str("; after the boot, before kubelet: ");

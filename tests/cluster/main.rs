@@ -6,6 +6,7 @@
 mod agent;
 mod agent_outages;
 mod control_plane;
+mod events;
 mod manifests;
 
 use std::sync::{LazyLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};

@@ -3,10 +3,11 @@ use super::error::{NodeError, words};
 use super::sight::Seen;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
 use kube::api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::PartialObjectMeta;
+use kube::runtime::events::{Event, Recorder, Reporter};
 use kube::{Api, Client, Config};
 use pointsman_core::keys::Annotations;
 use std::error::Error;
@@ -26,6 +27,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(180);
 pub(super) const READ: &str = "read";
 pub(super) const WATCH: &str = "watch";
 const APPLY: &str = "write the report to";
+const RECORD: &str = "record an Event about";
 
 /// Nothing but metadata crosses the wire: a Node's status, with its images, is large.
 pub(super) type NodeMeta = PartialObjectMeta<Node>;
@@ -40,6 +42,8 @@ pub(super) struct NodeApi {
 #[derive(Clone)]
 struct Connection {
     client: Client,
+    /// Counts up a series where the same Event comes again within minutes.
+    recorder: Recorder,
     server: String,
 }
 
@@ -134,6 +138,16 @@ impl NodeApi {
         Ok(Seen::of(&written))
     }
 
+    /// Leaves an Event in the namespace `default`, where those about Nodes are.
+    pub(super) async fn record(
+        &self,
+        event: &Event,
+        about: &ObjectReference,
+    ) -> Result<(), NodeError> {
+        let recorder = self.connection.borrow().recorder.clone();
+        self.within(RECORD, recorder.publish(event, about)).await
+    }
+
     async fn within<T>(
         &self,
         operation: &'static str,
@@ -190,7 +204,10 @@ async fn connection(options: &Options) -> Result<Connection, NodeError> {
     // else a 429 or 503 is tried 15 times inside one call, for minutes
     config.default_retry = false;
     let client = Client::try_from(config).map_err(|error| unusable(Box::new(error)))?;
-    Ok(Connection { client, server })
+    let reporter =
+        Reporter { controller: FIELD_MANAGER.into(), instance: Some(options.node.clone()) };
+    let recorder = Recorder::new(client.clone(), reporter);
+    Ok(Connection { client, recorder, server })
 }
 
 async fn config(options: &Options) -> Result<Config, Box<dyn Error + Send + Sync>> {

@@ -12,6 +12,7 @@
 
 mod client;
 mod error;
+mod event;
 mod outbox;
 mod report;
 mod sight;

@@ -1,5 +1,6 @@
 use super::client::{NodeApi, Rebuilt};
 use super::error::NodeError;
+use super::event::Chronicle;
 use super::report::{NodeReporter, Published};
 use super::sight::{Seen, Sight};
 use kube::runtime::utils::Backoff;
@@ -82,6 +83,7 @@ pub(super) fn open(
     let postman = Postman {
         rebuilt: api.rebuilt(),
         sight: sight.subscribe(),
+        chronicle: Chronicle::new(Arc::clone(&api)),
         reporter: NodeReporter::new(api, sight),
         letters,
         delivery: sender,
@@ -93,6 +95,7 @@ pub(super) fn open(
 
 struct Postman {
     reporter: NodeReporter,
+    chronicle: Chronicle,
     letters: watch::Receiver<Letter>,
     sight: watch::Receiver<Option<Seen>>,
     rebuilt: Rebuilt,
@@ -129,6 +132,9 @@ impl Postman {
         self.settle(letter.number, None);
         if how == Published::Written {
             tracing::debug!(state = %report.state, reason = report.reason, "reported");
+            if let Err(error) = self.chronicle.tell(&letter.uid, report).await {
+                tracing::debug!(error = %chain(&error), "could not record an Event");
+            }
         }
         loop {
             tokio::select! {

@@ -7,6 +7,7 @@
 mod losses;
 mod machine;
 mod memory;
+mod peers;
 mod phases;
 mod routes;
 mod switch;
@@ -16,14 +17,16 @@ use std::process::ExitCode;
 use std::time::Instant;
 use support::vm::{Result, VmError};
 
-const USAGE: &str = "usage: scripts/bench [--runs N | --quick] [losses] [switch] [memory] [routes]";
+const USAGE: &str =
+    "usage: scripts/bench [--runs N | --quick] [losses] [handover] [switch] [memory] [routes]";
 const RUNS: usize = 5;
 const QUICK_RUNS: usize = 2;
 
 type Measurement = fn(usize) -> Result<()>;
 
-const ALL: [(&str, Measurement); 4] = [
+const ALL: [(&str, Measurement); 5] = [
     ("losses", losses::measure),
+    ("handover", peers::measure),
     ("switch", switch::measure),
     ("memory", memory::measure),
     ("routes", routes::measure),

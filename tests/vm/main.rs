@@ -5,6 +5,7 @@ mod annotated;
 mod bed;
 mod boot;
 mod deadman;
+mod guard;
 mod handover;
 mod killed;
 mod lossless;

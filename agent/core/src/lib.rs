@@ -23,6 +23,7 @@ pub mod config;
 pub mod decision;
 pub mod error;
 pub mod goal;
+pub mod guard;
 pub mod keys;
 pub mod model;
 pub mod payload;

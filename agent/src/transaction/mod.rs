@@ -5,6 +5,7 @@
 
 mod confirm;
 mod guarded;
+mod retreat;
 
 use crate::apply::{ApplyError, Executor};
 use crate::deadman::{DeadmanError, Guard};

@@ -2,8 +2,8 @@
 
 use super::schema;
 use super::{
-    Activate, AddressesChoice, BadConfig, BootUnit, CniChoice, ModulesChoice, Node, OvsRunner,
-    Paths, Profile, Settings, Switch,
+    Activate, AddressesChoice, BadConfig, BootUnit, CniChoice, Guard, ModulesChoice, Node,
+    OvsRunner, Paths, Profile, Settings, Switch,
 };
 use crate::plan::handover::coexistence;
 use serde::Deserialize;
@@ -19,6 +19,8 @@ struct Fragment {
     paths: PathsFragment,
     #[serde(default)]
     switch: SwitchFragment,
+    #[serde(default)]
+    guard: GuardFragment,
     #[serde(default)]
     profiles: BTreeMap<String, ProfileFragment>,
 }
@@ -45,6 +47,18 @@ struct SwitchFragment {
     activate: Option<Activate>,
     confirm_timeout: Option<String>,
     boot_unit: Option<BootUnit>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct GuardFragment {
+    grace: Option<String>,
+}
+
+impl GuardFragment {
+    fn into_guard(self) -> Result<Guard, BadConfig> {
+        let Some(text) = self.grace else { return Ok(Guard::default()) };
+        Ok(Guard { grace: seconds("guard.grace", text)? })
+    }
 }
 
 impl SwitchFragment {
@@ -82,7 +96,7 @@ impl Settings {
 
 impl Fragment {
     fn into_settings(self) -> Result<Settings, BadConfig> {
-        let Self { default_profile, payload, node, paths, switch, profiles } = self;
+        let Self { default_profile, payload, node, paths, switch, guard, profiles } = self;
         let defaults = Paths::default();
         let paths = Paths {
             cni_bin: path("paths.cni_bin", paths.cni_bin, &defaults.cni_bin)?,
@@ -106,6 +120,7 @@ impl Fragment {
             node: node.into_node()?,
             paths,
             switch: switch.into_switch()?,
+            guard: guard.into_guard()?,
             profiles,
         })
     }

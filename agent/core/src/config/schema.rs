@@ -47,6 +47,10 @@ const KEYS: &[Key] = &[
         "switch.boot_unit",
         "`install` (default) or `none`: the host unit that makes the node reachable after a reboot",
     ),
+    key(
+        "guard.grace",
+        "how long Open vSwitch may be gone, and the gateway silent, before the addresses go to the uplink; `3s`",
+    ),
     key("profiles.*.modules", "`payload`, `in-tree` or `leave`; required"),
     key("profiles.*.cni", "`payload` or `leave`; required"),
     key("profiles.*.addresses", "`bridge`, `uplink` or `leave`; required"),

@@ -15,6 +15,9 @@ pub const OVSDB: &str = "unix:/var/run/openvswitch/db.sock";
 /// Seconds: twice what a spanning tree or a controller needs to let a port forward.
 pub const CONFIRM_TIMEOUT: u32 = 30;
 
+/// Seconds: longer than a daemon that restarts by itself is away.
+pub const GRACE: u32 = 3;
+
 /// Everything that a person configures, checked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -28,6 +31,9 @@ pub struct Settings {
     pub paths: Paths,
     /// How a switch is carried out.
     pub switch: Switch,
+    /// When the addresses are taken from a bridge that is lost.
+    #[serde(default)]
+    pub guard: Guard,
     /// By name.
     pub profiles: BTreeMap<String, Profile>,
 }
@@ -162,6 +168,20 @@ pub enum BootUnit {
     None,
 }
 
+/// `[guard]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guard {
+    /// How long Open vSwitch may be gone, and the gateway silent, before the addresses are
+    /// taken to the uplink; seconds.
+    pub grace: u32,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self { grace: GRACE }
+    }
+}
+
 /// `activate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -213,6 +233,7 @@ impl Settings {
             node,
             paths: Paths::default(),
             switch: Switch::default(),
+            guard: Guard::default(),
             profiles: BTreeMap::new(),
         }
     }

@@ -1,6 +1,8 @@
 //! The loop of `pointsman run`: whatever may have changed, observe, decide, and either
 //! say so or carry out one transaction. It holds no state that the disk does not hold.
 
+mod sentry;
+
 use crate::apply::Executor;
 use crate::boot::{self, BootNote, Did};
 use crate::deadman::Guard;
@@ -23,6 +25,7 @@ use pointsman_core::phase::Phase;
 use pointsman_core::plan::switch;
 use pointsman_core::report::{Report, State};
 use pointsman_core::request::{ProfileId, verbatim};
+use sentry::{Sentry, Watched};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -96,6 +99,8 @@ struct Workshop {
     /// What was said last: the Node may not show it yet when the next look comes.
     said: Mutex<Annotations>,
     watch: Watch,
+    /// Over a bridge that owns the addresses.
+    sentry: Mutex<Option<Sentry>>,
 }
 
 /// Follows one Node until told to stop.
@@ -106,10 +111,12 @@ pub async fn run(
     options: node::Options,
 ) -> Result<(), RunError> {
     let said = Mutex::default();
-    let (guard, watch) = (Guard::default(), Watch::default());
-    let workshop = Arc::new(Workshop { settings, executor, journal, guard, said, watch });
+    let (guard, watch, sentry) = (Guard::default(), Watch::default(), Mutex::default());
+    let workshop = Workshop { settings, executor, journal, guard, said, watch, sentry };
+    let workshop = Arc::new(workshop);
     // before the API server is asked anything: it may be what the way back leads to
     recover(&workshop).await?;
+    on_host(&workshop, Workshop::resume_guard).await?;
     let node = Node::connect(options).await?;
     let mut requests = node.requests();
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Setup)?;
@@ -117,6 +124,8 @@ pub async fn run(
     let mut changes = netlink::watch().map_err(RunError::Watch)?;
     let mut tick = tokio::time::interval(LOOK_AGAIN);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut guarding = tokio::time::interval(sentry::LOOK);
+    guarding.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen: Option<Seen> = None;
     loop {
         tokio::select! {
@@ -125,6 +134,11 @@ pub async fn run(
                 None => return Ok(()),
             },
             _ = tick.tick() => {}
+            _ = guarding.tick() => match on_host(&workshop, Workshop::stand_guard).await? {
+                Watched::Nothing => continue,
+                Watched::Taken => reconnect(&node).await,
+                Watched::Return => {}
+            },
             change = changes.next() => match change {
                 Some(_) => settle(&mut changes).await,
                 // what is overheard meanwhile, the next look finds
@@ -243,10 +257,7 @@ async fn attempt(
         workshop.watch.carry_out(&site, &goal, &request)
     })
     .await?;
-    // connections do not survive a moved address; a new one tells at once
-    if let Err(error) = node.rebuild().await {
-        tracing::warn!(error = %chain(&error), "could not build a new client");
-    }
+    reconnect(node).await;
     match ended {
         Ok(Outcome { end, failure, .. }) => {
             let why = failure.map(|failure| format!("{}: {}", failure.reason, failure.message));
@@ -259,6 +270,13 @@ async fn attempt(
         }
     }
     Ok(())
+}
+
+/// Connections do not survive a moved address; a new one tells at once.
+async fn reconnect(node: &Node) {
+    if let Err(error) = node.rebuild().await {
+        tracing::warn!(error = %chain(&error), "could not build a new client");
+    }
 }
 
 async fn on_host<T: Send + 'static>(
@@ -295,13 +313,14 @@ impl Workshop {
         if record.as_ref().is_some_and(Record::is_open) {
             return Ok((observed, Decision::Report(dark(stuck.map(|(_, outcome)| outcome)))));
         }
-        let last = record.as_ref().and_then(attempt_of);
+        let last = record.as_ref().filter(|_| !self.is_to_return()).and_then(attempt_of);
         let before = (record.as_ref(), last.as_ref());
         let decision = self.watch.decide(annotations, &self.settings, &observed, before);
         Ok((observed, decision))
     }
 
     fn report(&self, seen: &Seen, observed: &Observed, verdict: &Verdict) -> Report {
+        self.mind(observed, verdict.verified.is_some());
         let mut profiles: Profiles = self.journal.read_note(PROFILES).unwrap_or_default();
         if let Some(id) =
             verdict.verified.as_ref().filter(|id| profiles.current.as_ref() != Some(id))

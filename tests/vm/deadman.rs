@@ -122,7 +122,7 @@ fn an_agent_that_ends_or_stands_still_is_no_reason_to_be_dark() -> Result<()> {
     node.agent(BACK)?;
 
     // stopped with the lock in its hand
-    let agent = cut(&node, &[], THERE, &["make eth1 a port of br-int"], true)?;
+    let agent = cut(&node, &[], THERE, &["delete 10.0.2.16/24 on eth1"], true)?;
     in_the_harbour(&node, &home, "DeadmanFired")?;
     node.vm.sh(&format!("[ ! -e /proc/{agent}/exe ]"))?;
     the_next_start(&node, &at_home)?;

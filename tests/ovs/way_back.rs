@@ -37,7 +37,10 @@ fn a_harbour_that_is_out_of_reach_is_tried_again_at_the_next_start() {
     let state = tempfile::tempdir().unwrap();
     let journal = Journal::open(state.path()).unwrap();
     let socket = ovs.socket();
-    let text = format!("[node]\nuplink = \"nic0\"\novsdb = \"unix:{}\"\n", socket.display());
+    let text = format!(
+        "[node]\nuplink = \"nic0\"\novsdb = \"unix:{}\"\naccept = [\"UplinkNotPersistent\"]\n",
+        socket.display()
+    );
     let settings = Settings::parse(&text).unwrap();
     let executor = executor(&socket);
     let guard = Guard::of_program(support::program::release("pointsman").unwrap());

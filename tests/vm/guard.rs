@@ -11,11 +11,14 @@ use support::vm::Result;
 /// A busy machine emulates slowly; the guard itself acts within seconds.
 const LONG: Duration = Duration::from_secs(300);
 
+/// Open vSwitch is somebody else's: within a minute of a switch ours would be started again, as
+/// a foreign change that is put right.
 const PROFILE: &str = "
 [profiles.moved]
 modules = \"leave\"
 cni = \"leave\"
 addresses = \"bridge\"
+ovs = \"none\"
 ";
 
 fn wait_for(
@@ -49,13 +52,8 @@ fn a_lost_open_vswitch_gives_the_addresses_back_and_gets_them_again() -> Result<
     assert_eq!(report["state"], "Done", "{report:#?}\n{}", log());
     let on_bridge = node.ip_state()?;
 
-    // dead, and packets still flow by what the datapath knows: no emergency
+    // whatever the datapath does not know already is dropped now, the gateway's answers too
     node.vm.sh("pkill -9 ovs-vswitchd")?;
-    assert_eq!(state::reachable(&node)?, Ok(()));
-    thread::sleep(Duration::from_secs(8));
-    assert_eq!(node.ip_state()?, on_bridge, "{}", log());
-    // now nothing flows any more
-    node.vm.sh("ovs-dpctl del-flows")?;
     let report = wait_for(&operator, "Degraded", "OvsLost", log);
     assert_eq!(report["address-owner"], "uplink", "{report:#?}");
     assert!(report["message"].contains("no ovs-vswitchd runs"), "{report:#?}");

@@ -101,7 +101,8 @@ fn a_foreign_change_is_put_right_once_and_then_said() {
     let ovs = OvsFixture::start_here();
     ovs.vsctl(&["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"]);
     ovs.vsctl(&["set", "bridge", BRIDGE, "fail_mode=standalone"]);
-    let state = tempfile::tempdir().unwrap();
+    // below the root, as on a host: the dead-man finds it there
+    let state = tempfile::tempdir_in(bed.root()).unwrap();
     let agent = Agent {
         settings: Settings::parse(CONFIG).unwrap(),
         executor: Executor {

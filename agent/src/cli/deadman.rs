@@ -94,7 +94,7 @@ fn try_detach(argv: &[OsString]) -> Result<(), Failed> {
 
 /// Whether it was another one than the host's.
 ///
-/// Who may not look at process 1 (ptrace(2), "PTRACE_MODE_READ") is in no pod that runs the
+/// Who may not look at process 1 (`PTRACE_MODE_READ` in ptrace(2)) is in no pod that runs the
 /// host's tools, for that needs the same right: it stays where it is.
 fn enter(name: &str, kind: CloneFlags) -> Result<bool, Failed> {
     let path = format!("/proc/1/ns/{name}");

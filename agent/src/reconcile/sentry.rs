@@ -53,6 +53,8 @@ pub(super) struct Sentry {
     /// The zero of the guard's clock.
     began: Instant,
     returning: Returning,
+    /// What was seen last: only what is new is logged.
+    last: Option<Sign>,
 }
 
 /// Whether the profile is being put in place again.
@@ -95,8 +97,13 @@ impl Workshop {
             _ => return,
         };
         if same_boot {
-            *self.sentry() =
-                Some(Sentry { guard, verified, began: Instant::now(), returning: Returning::No });
+            *self.sentry() = Some(Sentry {
+                guard,
+                verified,
+                began: Instant::now(),
+                returning: Returning::No,
+                last: None,
+            });
         }
     }
 
@@ -132,7 +139,7 @@ impl Workshop {
         }
         let guard = Guard::new(self.grace(), Duration::ZERO);
         let (began, returning) = (Instant::now(), Returning::No);
-        *sentry = Some(Sentry { guard, verified, began, returning });
+        *sentry = Some(Sentry { guard, verified, began, returning, last: None });
     }
 
     /// Whether the profile is to be put in place although its last try ended in a loss. Once.
@@ -159,9 +166,14 @@ impl Workshop {
             }
             Act::TakeToUplink(loss) => self.take_to_uplink(&mut sentry, &loss),
         };
-        if let Some(loss) = sign.loss.filter(|_| !away && watched == Watched::Nothing) {
-            tracing::warn!(%loss, gateway = ?sign.gateway, "Open vSwitch is in trouble");
+        if sentry.last.as_ref() != Some(&sign) && !away {
+            if let Some(loss) = &sign.loss {
+                tracing::warn!(%loss, gateway = ?sign.gateway, "Open vSwitch is in trouble");
+            } else {
+                tracing::info!("Open vSwitch carries the addresses");
+            }
         }
+        sentry.last = Some(sign);
         *self.sentry() = Some(sentry);
         watched
     }

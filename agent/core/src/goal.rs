@@ -1,7 +1,7 @@
 //! What a transaction is for. Written to the journal, so that whoever finds it can go on.
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{Activate, Profile, Settings};
+use crate::config::{Activate, AddressesChoice, Profile, Settings};
 use crate::model::Observed;
 use crate::plan::handover::{self, Owner};
 use crate::plan::{Plan, Refusal, boot, cni, modules, switch};
@@ -74,6 +74,15 @@ impl Goal {
                     cni::Want { target: cni::Target::Payload, paths: settings.paths.clone() };
                 cni::plan_cni(&want, observed, way_back)
             }
+        }
+    }
+
+    /// Whether the bridge is to own the addresses when this goal is reached.
+    pub fn wants_bridge(&self) -> bool {
+        match self {
+            Self::Profile { profile, .. } => profile.addresses == AddressesChoice::Bridge,
+            Self::Handover { to, .. } => *to == Owner::Bridge,
+            Self::Modules { .. } | Self::Cni => false,
         }
     }
 

@@ -96,7 +96,8 @@ impl Workshop {
             Phase::Ended(End::Degraded) if is_loss(&record) => Guard::after_loss(grace),
             _ => return,
         };
-        if same_boot {
+        // what was verified before the node was taken elsewhere is over
+        if same_boot && record.goal.wants_bridge() {
             *self.sentry() = Some(Sentry {
                 guard,
                 verified,
@@ -291,6 +292,15 @@ fn is_loss(record: &Record) -> bool {
 
 /// Whether nothing worth a write has changed: lifetimes run down all the time.
 fn is_same(bridge: &str, one: &Verified, other: &Verified) -> bool {
-    let of = |verified: &Verified| normal(&verified.observed.network, bridge);
+    let of = |verified: &Verified| {
+        let mut network = verified.observed.network.clone();
+        // routes of pods come and go on other links
+        network.routes.retain(|route| {
+            let legs = route.hops.iter().map(|hop| hop.link.as_str());
+            let by_object = route.object().is_some();
+            by_object || route.link.as_deref().into_iter().chain(legs).any(|link| link == bridge)
+        });
+        normal(&network, bridge)
+    };
     one.observed.host == other.observed.host && of(one) == of(other)
 }

@@ -147,7 +147,8 @@ impl Connection {
         }
     }
 
-    /// [`Self::batch_of`] requests that are made already.
+    /// Has the kernel carry out many changes and waits for its answers; the first that it
+    /// rejects is told by its number.
     pub fn batch(&mut self, requests: &[Request]) -> Result<(), NetlinkError> {
         let write = |request: &Request, body: &mut Vec<u8>| {
             body.extend_from_slice(&request.body);

@@ -1,7 +1,7 @@
 //! A handover whose way back is barred: the journal stays open until the harbour is reached.
 
 use crate::{executor, make_nic};
-use pointsman::deadman::Guard;
+use pointsman::deadman::DeadMan;
 use pointsman::journal::Journal;
 use pointsman::transaction::{Progress, Site};
 use pointsman_core::config::Settings;
@@ -43,13 +43,13 @@ fn a_harbour_that_is_out_of_reach_is_tried_again_at_the_next_start() {
     );
     let settings = Settings::parse(&text).unwrap();
     let executor = executor(&socket);
-    let guard = Guard::of_program(support::program::release("pointsman").unwrap());
+    let deadman = DeadMan::of_program(support::program::release("pointsman").unwrap());
     let site = |progress| Site {
         settings: &settings,
         executor: &executor,
         journal: &journal,
         progress,
-        guard: &guard,
+        deadman: &deadman,
         api: None,
     };
     let goal = Goal::Handover { to: Owner::Bridge, delete_bridge: false };

@@ -2,7 +2,7 @@
 //! real files, disturbed at a step of the test's choice.
 
 use crate::cni::{BIN, CONF, Host, conflist, plugin};
-use pointsman::deadman::Guard;
+use pointsman::deadman::DeadMan;
 use pointsman::journal::{Journal, Record};
 use pointsman::transaction::{Outcome, Progress, Site};
 use pointsman_core::config::Settings;
@@ -61,7 +61,7 @@ struct Case {
     settings: Settings,
     journal: Journal,
     /// Never armed: nothing here touches the network.
-    guard: Guard,
+    deadman: DeadMan,
 }
 
 impl Case {
@@ -73,7 +73,7 @@ impl Case {
         let settings = format!("payload = \"{}\"\n[node]\nuplink = \"nic0\"\n", payload.display());
         let settings = Settings::parse(&settings).unwrap();
         let journal = Journal::open(&payload.with_file_name("state")).unwrap();
-        Self { host, settings, journal, guard: Guard::default() }
+        Self { host, settings, journal, deadman: DeadMan::default() }
     }
 
     fn barred(&self, directory: &str) -> Barred {
@@ -86,7 +86,7 @@ impl Case {
             executor: &self.host.executor,
             journal: &self.journal,
             progress,
-            guard: &self.guard,
+            deadman: &self.deadman,
             api: None,
         }
     }

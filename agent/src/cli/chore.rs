@@ -4,7 +4,7 @@ use super::Exit;
 use super::options::{Options, Subject};
 use super::show::{self, UsageError};
 use crate::boot::{Boot, Did};
-use crate::deadman::Guard;
+use crate::deadman::DeadMan;
 use crate::journal::{Journal, Record};
 use crate::observe;
 use crate::transaction::{Outcome, Progress, Site};
@@ -67,13 +67,13 @@ pub(super) fn apply(options: &Options, subject: &Subject) -> Result<Exit> {
     let settings = show::settings(options)?;
     let executor = show::executor(options, &settings)?;
     let teller = Teller { quiet: options.json };
-    let guard = Guard::default();
+    let deadman = DeadMan::default();
     let site = Site {
         settings: &settings,
         executor: &executor,
         journal: &journal,
         progress: &teller,
-        guard: &guard,
+        deadman: &deadman,
         api: None,
     };
     let goal = match subject {
@@ -99,13 +99,13 @@ pub(super) fn recover(options: &Options, journal: &Journal) -> Result<Option<Out
     };
     let executor = show::host(options, &record.settings);
     let teller = Teller { quiet: options.json };
-    let guard = Guard::default();
+    let deadman = DeadMan::default();
     let site = Site {
         settings: &record.settings,
         executor: &executor,
         journal,
         progress: &teller,
-        guard: &guard,
+        deadman: &deadman,
         api: None,
     };
     let Some((record, outcome)) = site.recover().map_err(show::boxed)? else { return Ok(None) };
@@ -125,13 +125,13 @@ pub(super) fn restore(options: &Options) -> Result<Exit> {
     }
     let executor = show::host(options, &record.settings);
     let teller = Teller { quiet: options.json };
-    let guard = Guard::default();
+    let deadman = DeadMan::default();
     let site = Site {
         settings: &record.settings,
         executor: &executor,
         journal: &journal,
         progress: &teller,
-        guard: &guard,
+        deadman: &deadman,
         api: None,
     };
     let Some(outcome) = site.restore().map_err(show::boxed)? else { return Ok(Exit::Done) };

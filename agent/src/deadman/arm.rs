@@ -22,13 +22,13 @@ const DYING: Duration = Duration::from_secs(60);
 
 /// The dead-man of the transaction that is under way, if it has one.
 #[derive(Debug)]
-pub struct Guard {
+pub struct DeadMan {
     /// What is copied and started.
     program: PathBuf,
     watched: Mutex<Option<Watched>>,
 }
 
-impl Default for Guard {
+impl Default for DeadMan {
     fn default() -> Self {
         Self::of_program("/proc/self/exe")
     }
@@ -42,7 +42,7 @@ struct Watched {
     whole: Duration,
 }
 
-impl Guard {
+impl DeadMan {
     /// Another program than this process's own: a test's is not the agent.
     pub fn of_program(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into(), watched: Mutex::new(None) }

@@ -1,6 +1,6 @@
 //! What the dead-man does once it owns the host: end the agent, and go to the safe harbour.
 
-use super::{FIRED, Files, Guard};
+use super::{DeadMan, FIRED, Files};
 use crate::apply::Executor;
 use crate::journal::{Failure, Journal, JournalError, Record};
 use crate::process::Process;
@@ -110,7 +110,7 @@ fn attempt(files: &Files, why: Why, executor: &impl Fn(&Record) -> Executor) -> 
         executor: &executor,
         journal: &journal,
         progress: &Logged,
-        guard: &Guard::default(),
+        deadman: &DeadMan::default(),
         api: None,
     };
     match site.try_harbour(&record) {

@@ -15,7 +15,7 @@ mod fire;
 mod host;
 mod watch;
 
-pub use arm::Guard;
+pub use arm::DeadMan;
 pub use watch::watch;
 
 use crate::disk::DiskError;

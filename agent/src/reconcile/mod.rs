@@ -5,7 +5,7 @@ mod sentry;
 
 use crate::apply::Executor;
 use crate::boot::{self, BootNote, Did};
-use crate::deadman::Guard;
+use crate::deadman::DeadMan;
 use crate::journal::{Journal, JournalError, Record};
 use crate::netlink::{self, NetlinkError, NetworkChange};
 use crate::node::{self, Node, NodeError, Outbox, Seen};
@@ -95,7 +95,7 @@ struct Workshop {
     settings: Settings,
     executor: Executor,
     journal: Journal,
-    guard: Guard,
+    deadman: DeadMan,
     /// What was said last: the Node may not show it yet when the next look comes.
     said: Mutex<Annotations>,
     watch: Watch,
@@ -111,8 +111,8 @@ pub async fn run(
     options: node::Options,
 ) -> Result<(), RunError> {
     let said = Mutex::default();
-    let (guard, watch, sentry) = (Guard::default(), Watch::default(), Mutex::default());
-    let workshop = Workshop { settings, executor, journal, guard, said, watch, sentry };
+    let (deadman, watch, sentry) = (DeadMan::default(), Watch::default(), Mutex::default());
+    let workshop = Workshop { settings, executor, journal, deadman, said, watch, sentry };
     let workshop = Arc::new(workshop);
     // before the API server is asked anything: it may be what the way back leads to
     recover(&workshop).await?;
@@ -294,7 +294,7 @@ impl Workshop {
             executor: &self.executor,
             journal: &self.journal,
             progress,
-            guard: &self.guard,
+            deadman: &self.deadman,
             api: None,
         }
     }

@@ -23,7 +23,7 @@ impl Site<'_> {
         let confirm = Duration::from_secs(record.settings.switch.confirm_timeout.into());
         let steps: Duration = plan.steps().map(limit).sum();
         let whole = steps + LOOK * LOOKS + confirm * 2;
-        self.guard.arm(self.journal, self.executor, record, whole)?;
+        self.deadman.arm(self.journal, self.executor, record, whole)?;
         self.journal.note("the dead-man watches");
         Ok(())
     }
@@ -49,11 +49,11 @@ impl Site<'_> {
     /// For a way back too; one that cannot be watched over is taken all the same.
     pub(super) fn guard_way_back(&self, record: &Record) {
         let whole = WAY_BACK * TRIES;
-        if self.guard.is_armed() {
-            self.guard.grant_whole(whole);
+        if self.deadman.is_armed() {
+            self.deadman.grant_whole(whole);
             return;
         }
-        if let Err(error) = self.guard.arm(self.journal, self.executor, record, whole) {
+        if let Err(error) = self.deadman.arm(self.journal, self.executor, record, whole) {
             tracing::warn!(error = %chain(&error), "no dead-man watches over the way back");
         }
     }

@@ -60,7 +60,7 @@ impl Site<'_> {
         let Some(api) = self.api.filter(|_| baseline.api) else { return Ok(()) };
         self.tell(record, &format!("connecting anew to the API server {api}"));
         let left = limit.saturating_sub(start.elapsed());
-        if api.answers_within(left, || self.guard.grant(GRANT)) {
+        if api.answers_within(left, || self.deadman.grant(GRANT)) {
             return Ok(());
         }
         Err(Failure {
@@ -82,7 +82,7 @@ impl Site<'_> {
         let start = Instant::now();
         let mut link = String::new();
         while !silent.is_empty() {
-            self.guard.grant(GRANT);
+            self.deadman.grant(GRANT);
             let seen = observe::reachability(self.executor, self.settings)
                 .map_err(|error| super::failure_of(&error))?;
             link = self.owner(&seen).unwrap_or_default();
@@ -121,7 +121,7 @@ impl Site<'_> {
         };
         let Some(api) = self.api else { return };
         let limit = Duration::from_secs(record.settings.switch.confirm_timeout.into());
-        if api.answers_within(limit, || self.guard.grant(GRANT)) {
+        if api.answers_within(limit, || self.deadman.grant(GRANT)) {
             failure.message.push_str("; after going back it does again");
         } else {
             failure.reason = API_UNREACHABLE.into();

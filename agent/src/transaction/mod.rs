@@ -3,12 +3,12 @@
 //! The way back is planned like the way forth, from what is observed then. There is
 //! no list of undo steps that could be wrong.
 
+mod armed;
 mod confirm;
-mod guarded;
 mod retreat;
 
 use crate::apply::{ApplyError, Executor};
-use crate::deadman::{DeadmanError, Guard};
+use crate::deadman::{DeadMan, DeadmanError};
 use crate::journal::{Failure, JOURNAL_SCHEMA, Journal, JournalError, Record};
 use crate::observe;
 use crate::probe::ApiServer;
@@ -51,7 +51,7 @@ pub struct Site<'a> {
     /// Is told of every phase and step.
     pub progress: &'a (dyn Progress + Sync),
     /// Takes the way back where this process does not live to.
-    pub guard: &'a Guard,
+    pub deadman: &'a DeadMan,
     /// Asked beside the gateways; none without a cluster.
     pub api: Option<&'a ApiServer>,
 }
@@ -240,7 +240,7 @@ impl Site<'_> {
         baseline: &Baseline,
     ) -> Result<Result<(), Failure>, TransactionError> {
         if plan.steps().any(boot::needs_program)
-            && let Err(error) = self.guard.put_copy(self.executor, self.journal.directory())
+            && let Err(error) = self.deadman.put_copy(self.executor, self.journal.directory())
         {
             return Ok(Err(failure_of(&error)));
         }
@@ -265,7 +265,7 @@ impl Site<'_> {
                 let words = step.to_string();
                 self.journal.note_step(number, &words);
                 self.progress.tell(phase, &words);
-                self.guard.grant(limit(step));
+                self.deadman.grant(limit(step));
                 self.executor.apply(step)?;
                 number += 1;
             }
@@ -279,7 +279,7 @@ impl Site<'_> {
 
     fn left_to_do(&self, record: &Record, way: Way) -> Result<Plan, Failure> {
         let (settings, checkpoint) = (&record.settings, &record.checkpoint);
-        self.guard.grant(LOOK);
+        self.deadman.grant(LOOK);
         let observed = match way {
             Way::Harbour => observe::reachability(self.executor, settings),
             Way::Forth | Way::Back => self.observe(settings),
@@ -427,7 +427,7 @@ impl Site<'_> {
         notes: Vec<String>,
     ) -> Result<Outcome, TransactionError> {
         // who disarms owns the host; a dead-man that was faster lets nothing be written any more
-        self.guard.disarm()?;
+        self.deadman.disarm()?;
         record.phase = record.phase.after(event)?;
         self.journal.write(&record)?;
         let outcome = ended_with(record, notes)?;

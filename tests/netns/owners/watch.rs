@@ -4,7 +4,7 @@ use super::super::{BRIDGE, NIC, ip};
 use super::bed::{Bed, wait_for};
 use super::daemons::networkd;
 use pointsman::apply::Executor;
-use pointsman::deadman::Guard;
+use pointsman::deadman::DeadMan;
 use pointsman::disk::HostRoot;
 use pointsman::host_command::HostTools;
 use pointsman::journal::Journal;
@@ -31,7 +31,7 @@ struct Agent {
     settings: Settings,
     executor: Executor,
     journal: Journal,
-    guard: Guard,
+    deadman: DeadMan,
     watch: Watch,
 }
 
@@ -42,7 +42,7 @@ impl Agent {
             executor: &self.executor,
             journal: &self.journal,
             progress: &Silent,
-            guard: &self.guard,
+            deadman: &self.deadman,
             api: None,
         }
     }
@@ -113,7 +113,7 @@ fn a_foreign_change_is_put_right_once_and_then_said() {
             ovsdb: ovs.socket(),
         },
         journal: Journal::open(state.path()).unwrap(),
-        guard: Guard::of_program(support::program::release("pointsman").unwrap()),
+        deadman: DeadMan::of_program(support::program::release("pointsman").unwrap()),
         watch: Watch::default(),
     };
     agent.attempt();

@@ -1,8 +1,7 @@
 //! When the dead-man is armed, and for how long.
 
-use super::{
-    DEGRADED, LOOK, LOOKS, Outcome, Site, TRIES, TransactionError, ended_with, touches_network,
-};
+use super::way_back::TRIES;
+use super::{DEGRADED, LOOK, LOOKS, Outcome, Site, TransactionError, ended_with, touches_network};
 use crate::deadman::DeadmanError;
 use crate::journal::{Failure, Record};
 use pointsman_core::error::chain;

@@ -30,7 +30,7 @@ fn by_the_harbour(output: &Output) -> bool {
     let back: Vec<&str> =
         output.stderr.lines().filter(|line| line.starts_with("RollingBack: ")).collect();
     let verified = back.iter().position(|line| line.contains("looking again"));
-    let others = ["module", "Open vSwitch", "/lib/modules", "/etc/cni"];
+    let others = ["module", "the host's Open vSwitch", "/lib/modules", "/etc/cni"];
     let first = back.iter().position(|line| others.iter().any(|word| line.contains(word)));
     matches!((verified, first), (Some(verified), Some(first)) if verified < first)
 }

@@ -4,7 +4,8 @@ replace() { ip "$1" route replace "${@:2}" dev "$target"; }
 move() { # FROM TO
   local a
   for a in $(addresses -4 "$1") $(addresses -6 "$1"); do
-    ip address del "$a" dev "$1"
+    # a primary takes its secondaries along: the next one is gone already
+    ip address del "$a" dev "$1" 2>/dev/null || :
     ip address replace "$a" dev "$2"
   done
 }

@@ -6,11 +6,13 @@ move() { # FROM TO
   from=$1 target=$2
   r4=$(routes -4 "$1") r6=$(routes -6 "$1")
   for a in $(addresses -4 "$1"); do
-    ip address del "$a" dev "$1"
+    # a primary takes its secondaries along: the next one is gone already
+    ip address del "$a" dev "$1" 2>/dev/null || :
     ip address add "$a" dev "$2" label "$2"
   done
   for a in $(addresses -6 "$1"); do
-    ip address del "$a" dev "$1"
+    # a primary takes its secondaries along: the next one is gone already
+    ip address del "$a" dev "$1" 2>/dev/null || :
     ip address add "$a" dev "$2"
   done
   ip link set "$2" up

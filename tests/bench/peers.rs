@@ -22,17 +22,6 @@ const PEERS: [(&str, &str); 4] = [
     ("plain ip", include_str!("peers/plain-ip.sh")),
 ];
 
-/// What a node may well have beside addresses and simple routes.
-const MORE: &str = "
-set -e
-ovs-vsctl --timeout=30 add-br br-int
-ip address add 10.0.2.17/24 dev eth1 label eth1:vip
-ip route add 10.99.0.0/24 nexthop via 10.0.2.77 dev eth1 nexthop via 10.0.2.2 dev eth1 weight 2
-ip route add default via 10.0.2.77 dev eth1 table 100
-ip route add 10.98.0.0/24 via 10.0.2.77 dev eth1 metric 50 mtu lock 1400
-ip rule add iif eth1 lookup 100 priority 1000
-ip neighbour add 10.0.2.200 lladdr 02:00:00:00:00:c8 dev eth1 nud permanent
-";
 /// Device names aside, what of it there is.
 const STATE: &str = "
 { ip -o address show scope global | sed 's/^[0-9]*: //; s/ *\\\\.*//; s/valid_lft.*//'
@@ -71,7 +60,8 @@ pub(crate) fn measure(runs: usize) -> Result<()> {
         for tally in &mut tallies {
             // a new node for each: what one mover leaves behind is not the next one's loss
             let node = Node::start()?;
-            node.vm.sh(MORE)?;
+            node.grow()?;
+            every_probe_answers(&node)?;
             let before = state(&node)?;
             for way in 0..2 {
                 tally.go(&node, way, &before)?;
@@ -110,6 +100,17 @@ impl Tally {
         into.broken += usize::from(report.tcp.broken);
         into.for_good.extend(before.difference(&now).cloned());
         Ok(())
+    }
+}
+
+/// A path that is dark before anybody moves anything would be counted as somebody's loss.
+fn every_probe_answers(node: &Node) -> Result<()> {
+    let traffic = Traffic::start(&node.vm)?;
+    thread::sleep(LEAD);
+    let report = traffic.stop()?;
+    match report.probes.iter().find(|(_, probe)| probe.lost * 2 > probe.sent) {
+        None => Ok(()),
+        Some((label, _)) => Err(failed(format!("{label} is dark before any move\n{report}"))),
     }
 }
 

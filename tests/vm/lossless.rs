@@ -70,3 +70,18 @@ fn there_and_back_not_a_packet_is_lost() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_grown_node_loses_nothing_either() -> Result<()> {
+    let node = Node::start()?;
+    node.vm.sh(STRICT)?;
+    node.grow()?;
+    let before = node.ip_state()?;
+    let report = under_traffic(&node, || node.agent("handover apply --to bridge").map(drop))?;
+    assert_eq!(node.ip_state()?, before.replace("eth1", "br-int"));
+    assert_whole(&report, "to the bridge");
+    let report = under_traffic(&node, || node.agent("handover apply --to uplink").map(drop))?;
+    assert_eq!(node.ip_state()?, before);
+    assert_whole(&report, "to the uplink");
+    Ok(())
+}

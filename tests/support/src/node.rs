@@ -45,6 +45,20 @@ pub struct Node {
     pub vm: Vm,
 }
 
+/// What a node may well have beside its addresses and simple routes: a bridge made before, a
+/// labelled address, multipath, a second table and a rule that asks it, a locked MTU, a static
+/// neighbour. Nothing of it is in the way of [`crate::vm::Traffic`].
+const MORE: &str = "
+set -e
+ovs-vsctl --timeout=30 add-br br-int
+ip address add 10.0.2.17/24 dev eth1 label eth1:vip
+ip route add 10.97.0.0/24 nexthop via 10.0.2.77 dev eth1 nexthop via 10.0.2.2 dev eth1 weight 2
+ip route add default via 10.0.2.77 dev eth1 table 100
+ip route add 10.98.0.0/24 via 10.0.2.77 dev eth1 metric 50 mtu lock 1400
+ip rule add iif eth1 lookup 100 priority 1000
+ip neighbour add 10.0.2.200 lladdr 02:00:00:00:00:c8 dev eth1 nud permanent
+";
+
 impl Node {
     /// From the snapshot.
     ///
@@ -97,6 +111,14 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    /// Gives the uplink what a grown node has: every kind of thing that movers forget.
+    ///
+    /// # Errors
+    /// Where the VM does not take it.
+    pub fn grow(&self) -> Result<()> {
+        self.vm.sh(MORE).map(drop)
     }
 
     /// Replaces the configuration.

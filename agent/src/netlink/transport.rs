@@ -275,7 +275,7 @@ impl Connection {
             let source = io::Error::other("a message from another process");
             return Err(NetlinkError::Socket { operation: "receive", source });
         }
-        if length > RECEIVE {
+        if length > self.buffer.len() {
             let source = io::Error::other(format!("a datagram of {length} bytes was cut off"));
             return Err(NetlinkError::Socket { operation: "receive", source });
         }
@@ -328,5 +328,63 @@ fn wait_readable(socket: &Socket, operation: &str) -> Result<(), NetlinkError> {
                 return Err(NetlinkError::Socket { operation: "wait", source: errno.into() });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pointsman_core::error::{Reasoned as _, chain};
+
+    /// Of `linux/rtnetlink.h`.
+    const RTM_NEWLINK: u16 = 16;
+    const RTM_GETLINK: u16 = 18;
+    const RTM_NEWADDR: u16 = 20;
+    const RTM_DELADDR: u16 = 21;
+    const IFINFOMSG: [u8; 16] = [0; 16];
+
+    fn links(connection: &mut Connection, reply: u16) -> Result<Vec<()>, NetlinkError> {
+        connection.dump("list links", (RTM_GETLINK, reply), &IFINFOMSG, |_| Ok(Some(())))
+    }
+
+    /// What went wrong once is not in the way of what is asked next.
+    fn assert_usable(connection: &mut Connection) {
+        assert!(!links(connection, RTM_NEWLINK).unwrap().is_empty());
+    }
+
+    #[test]
+    fn answers_that_found_no_room_are_an_error() {
+        let mut connection = Connection::open().unwrap();
+        setsockopt(&connection.socket.as_fd(), sockopt::RcvBufForce, &1).unwrap();
+        // deletes an address of a link that nobody has, 500 times: each is refused by itself
+        let nobodys = [2, 24, 0, 0, 255, 255, 255, 127];
+        let request = Request {
+            operation: "delete an address".into(),
+            kind: RTM_DELADDR,
+            flags: 0,
+            body: nobodys.to_vec(),
+        };
+        let error = connection.batch(&vec![request; BATCH]).unwrap_err();
+        assert_eq!(error.reason(), "NetworkUnsteady", "{}", chain(&error));
+        assert_usable(&mut connection);
+    }
+
+    #[test]
+    fn a_datagram_longer_than_the_buffer_is_an_error() {
+        let mut connection = Connection::open().unwrap();
+        connection.buffer = vec![0; 64];
+        let error = links(&mut connection, RTM_NEWLINK).unwrap_err();
+        assert!(chain(&error).contains("was cut off"), "{}", chain(&error));
+        connection.buffer = vec![0; RECEIVE];
+        assert_usable(&mut connection);
+    }
+
+    #[test]
+    fn a_message_of_another_type_is_an_error_and_never_passed_over() {
+        let mut connection = Connection::open().unwrap();
+        let error = links(&mut connection, RTM_NEWADDR).unwrap_err();
+        assert_eq!(error.reason(), "NetlinkUndecodable");
+        assert!(chain(&error).contains("is of an unexpected type"), "{}", chain(&error));
+        assert_usable(&mut connection);
     }
 }

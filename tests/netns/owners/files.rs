@@ -1,4 +1,4 @@
-//! What acts at boot alone: ifupdown and netplan; and devices that the kernel has.
+//! What acts at boot alone: ifupdown, netplan and cloud-init; and devices that the kernel has.
 
 use super::super::{NIC, ip, read};
 use super::bed::Bed;
@@ -119,6 +119,51 @@ fn netplan_is_read_as_its_generator_reads_it() {
     ip("address add 10.77.0.3/24 dev eth1");
     let notes = bed.notes(&[]);
     assert!(notes.contains("netplan describes the link"), "{notes}");
+}
+
+/// It writes what a data source says into another program's files, until it is told not to.
+#[test]
+fn cloud_init_until_it_is_told() {
+    const WRITTEN: &str = "/etc/network/interfaces.d/50-cloud-init";
+    let bed = Bed::enter();
+    ip("link set eth1 address 02:00:00:00:00:15");
+    let seed = "/var/lib/cloud/seed/nocloud";
+    bed.put(&format!("{seed}/user-data"), "#cloud-config\n");
+    bed.put(&format!("{seed}/meta-data"), "instance-id: one\n");
+    bed.put(
+        &format!("{seed}/network-config"),
+        "version: 1\nconfig:\n- type: physical\n  name: eth1\n  mac_address: '02:00:00:00:00:15'\n  \
+         subnets:\n  - {type: static, address: 10.77.0.2/24, gateway: 10.77.0.1}\n",
+    );
+    bed.put("/etc/cloud/cloud.cfg.d/50-here.cfg", "datasource_list: [NoCloud]\n");
+    bed.put(
+        "/etc/cloud/cloud.cfg.d/51-here.cfg",
+        "system_info:\n  network:\n    renderers: [eni]\n",
+    );
+    bed.put("/etc/network/interfaces", "source /etc/network/interfaces.d/*\n");
+    assert_eq!(bed.claims(Holder::CloudInit), []);
+    bed.run("cloud-init init --local");
+    let written = |bed: &Bed| std::fs::read_to_string(bed.root().join(&WRITTEN[1..])).unwrap();
+    assert!(written(&bed).contains("address 10.77.0.2/24"), "{}", written(&bed));
+    ip("link set eth1 up");
+    ip("address add 10.77.0.2/24 dev eth1");
+    all_given(&of(&bed, Writer::Ifupdown));
+    let notes = bed.notes(&[]);
+    assert!(notes.contains("cloud-init writes the network configuration"), "{notes}");
+
+    // another instance: what is written by hand stays only where cloud-init is told
+    let own = "auto eth1\niface eth1 inet static\n  address 10.77.0.9/24\n";
+    for (told, stays) in [(false, false), (true, true)] {
+        if told {
+            bed.put("/etc/cloud/cloud.cfg.d/99-pointsman.cfg", "network: {config: disabled}\n");
+            assert_eq!(bed.claims(Holder::CloudInit), []);
+        }
+        bed.put(WRITTEN, own);
+        bed.put(&format!("{seed}/meta-data"), &format!("instance-id: told-{told}\n"));
+        bed.run("cloud-init clean");
+        bed.run("cloud-init init --local");
+        assert_eq!(written(&bed) == own, stays, "{}", written(&bed));
+    }
 }
 
 /// The kernel itself is the witness that one device takes the frames.

@@ -1,4 +1,4 @@
-//! DHCP on the uplink, by four clients.
+//! DHCP on the uplink, by five clients.
 
 use super::super::ip;
 use super::bed::{Bed, wait_for};
@@ -37,6 +37,17 @@ fn dhclient() {
     bed.stop();
     assert_eq!(bed.claims(Holder::Dhcp), []);
     is_refused(&bed, &[], "so somebody renews it");
+}
+
+/// It parts into processes that rename themselves.
+#[test]
+fn dhcpcd() {
+    let mut bed = Bed::enter();
+    server(&mut bed);
+    bed.start("dhcpcd --nobackground --ipv4only eth1");
+    bed.wait_for_address("10.77.0.5", true);
+    is_refused(&bed, &[], "dhcpcd");
+    assert_ne!(bed.claims(Holder::Dhcp), []);
 }
 
 #[test]

@@ -209,3 +209,35 @@ fn who_answered_before_has_to_answer_after() -> Result<()> {
     assert_eq!(state::reachable(&node)?, Ok(()));
     Ok(())
 }
+
+/// Where the host has systemd, it is systemd that starts the dead-man: in no cgroup of the
+/// agent's, and gone with all its traces when it is over.
+#[test]
+fn a_unit_of_the_hosts_systemd() -> Result<()> {
+    const UNITS: &str = "systemctl list-units --all --plain --no-legend 'pointsman-deadman-*' | awk '{ print $1, $3 }'";
+    let node = Node::with_systemd()?;
+    let home = node.ip_state()?;
+    let before = state::of(&node)?;
+
+    let agent = cut(&node, &[], THERE, &["delete 10.0.2.16/24 on eth1"], true)?;
+    let units = node.vm.sh(UNITS)?;
+    let unit = units.strip_suffix(" active").unwrap_or_else(|| panic!("{units}"));
+    let cgroup = node
+        .vm
+        .sh(&format!("cat /proc/$(systemctl show --property=MainPID --value {unit})/cgroup"))?;
+    assert!(cgroup.ends_with(&format!("/system.slice/{unit}")), "{cgroup}");
+    // the agent's whole service is killed, with all that it has started
+    let own = node.vm.sh(&format!("cut -d: -f3 /proc/{agent}/cgroup"))?;
+    assert_ne!(cgroup, format!("0::{own}"));
+    node.vm.sh(&format!("kill -KILL {agent}"))?;
+    in_the_harbour(&node, &home, "DeadmanFired")?;
+    assert_eq!(node.vm.sh(UNITS)?, "", "nothing of it is left");
+    the_next_start(&node, &before)?;
+
+    // relieved in peace, it leaves nothing either
+    node.agent(THERE)?;
+    until_it_is_over(&node)?;
+    assert_eq!(files(&node)?.trim(), "disarmed");
+    assert_eq!(node.vm.sh(UNITS)?, "");
+    Ok(())
+}

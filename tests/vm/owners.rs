@@ -28,7 +28,25 @@ fn cases() -> Vec<Case> {
         bond("mode active-backup fail_over_mac active", 3, &["BondMode: ", "fail_over_mac=active"]),
         bond("mode active-backup fail_over_mac follow", 2, &["a bond of another mode (mode 1)"]),
         bond("mode 802.3ad", 2, &["a bond of another mode (mode 4)"]),
+        Case {
+            make: "modprobe team; ip link add v0 type veth peer v1; \
+                   teamd -d -t up0 -c '{\"runner\": {\"name\": \"activebackup\"}}'; \
+                   teamdctl up0 port add v0; ip link set v0 up; ip link set v1 up; \
+                   ip link set up0 up; ip address add 10.50.0.2/24 dev up0",
+            uplink: "up0",
+            code: 2,
+            words: &["the uplink is a team (kind team)"],
+            remove: "teamd -k -t up0; ip link del v0",
+        },
         Case { uplink: "v0", ..bond("mode balance-rr", 3, &["UplinkEnslaved: ", "up0"]) },
+        Case {
+            make: "modprobe mpls_router; echo 1000 >/proc/sys/net/mpls/platform_labels; \
+                   ip -f mpls route add 100 via inet 10.0.2.77 dev eth1",
+            uplink: "eth1",
+            code: 2,
+            words: &["1 MPLS label routes leave by eth1"],
+            remove: "ip -f mpls route del 100",
+        },
         Case {
             make: "ip link add link eth1 name eth1.5 type vlan id 5",
             uplink: "eth1",

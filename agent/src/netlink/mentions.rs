@@ -1,4 +1,5 @@
-//! What else of the kernel names a link: rules of nftables and tc, XFRM policies, sockets.
+//! What else of the kernel names a link: rules of nftables and tc, XFRM policies, sockets, and
+//! routes of MPLS labels.
 //!
 //! A handover changes none of it. Listed for the person who reads the plan, so a part of the
 //! kernel that is not there, or does not tell, is no error of the whole.
@@ -13,11 +14,12 @@ type Found = Result<Vec<String>, NetlinkError>;
 /// Everything that names a link, in plain words.
 pub(crate) fn of(link: &str, index: u32) -> Vec<String> {
     let mut found = Vec::new();
-    let parts: [(&str, Found); 4] = [
+    let parts: [(&str, Found); 5] = [
         ("nftables", nftables(link, index)),
         ("tc", tc(link, index)),
         ("XFRM policies", xfrm(link, index)),
         ("sockets", sockets(link, index)),
+        ("MPLS routes", mpls(link, index)),
     ];
     for (what, part) in parts {
         match part {
@@ -153,6 +155,40 @@ fn xfrm(link: &str, index: u32) -> Found {
     })?;
     let words = format!("{} XFRM policies name {link}", found.len());
     Ok(if found.is_empty() { Vec::new() } else { vec![words] })
+}
+
+/// Routes of incoming labels that leave by the link. Routes of IP that *push* labels are
+/// carried with all others.
+fn mpls(link: &str, index: u32) -> Found {
+    const AF_MPLS: u8 = 28;
+    const NEWROUTE: u16 = 24;
+    const GETROUTE: u16 = 26;
+    const OIF: u16 = 4;
+    const MULTIPATH: u16 = 9;
+    /// Bytes of `struct rtmsg`, which begins with the family.
+    const RTMSG: usize = 12;
+    let mut body = [0; RTMSG];
+    body[0] = AF_MPLS;
+    let mut connection = Connection::open_for(NETLINK_ROUTE)?;
+    let found = connection.dump("list MPLS routes", (GETROUTE, NEWROUTE), &body, |body| {
+        // a kernel without MPLS tells the routes of the other families instead
+        if body.first() != Some(&AF_MPLS) {
+            return Ok(None);
+        }
+        let mut hit = false;
+        for attribute in attributes(body, RTMSG)? {
+            match attribute.kind() {
+                OIF => hit |= attribute.u32()? == index,
+                // `struct rtnexthop` of the first hop: length, flags, weight, link
+                MULTIPATH => hit |= number(attribute.value, 4)? == index,
+                _ => {}
+            }
+        }
+        Ok(hit.then_some(()))
+    })?;
+    let many = found.len();
+    let words = format!("{many} MPLS label routes leave by {link} and stay there");
+    Ok(if many == 0 { Vec::new() } else { vec![words] })
 }
 
 /// TCP and UDP sockets that are bound to the link (`SO_BINDTODEVICE`).

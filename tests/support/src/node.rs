@@ -46,8 +46,8 @@ pub struct Node {
 }
 
 /// What a node may well have beside its addresses and simple routes: a bridge made before, a
-/// labelled address, multipath, a second table and a rule that asks it, a locked MTU, a static
-/// neighbour. Nothing of it is in the way of [`crate::vm::Traffic`].
+/// labelled address, multipath, a second table and a rule that asks it, a locked MTU, a push
+/// of MPLS labels, a static neighbour. Nothing of it is in the way of [`crate::vm::Traffic`].
 const MORE: &str = "
 set -e
 ovs-vsctl --timeout=30 add-br br-int
@@ -56,6 +56,8 @@ ip route add 10.97.0.0/24 nexthop via 10.0.2.77 dev eth1 nexthop via 10.0.2.2 de
 ip route add default via 10.0.2.77 dev eth1 table 100
 ip route add 10.98.0.0/24 via 10.0.2.77 dev eth1 metric 50 mtu lock 1400
 ip rule add iif eth1 lookup 100 priority 1000
+modprobe mpls_iptunnel
+ip route add 10.96.0.0/24 encap mpls 100/200 via 10.0.2.77 dev eth1
 ip neighbour add 10.0.2.200 lladdr 02:00:00:00:00:c8 dev eth1 nud permanent
 ";
 

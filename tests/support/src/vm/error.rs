@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 /// How much of the console an error shows, in bytes.
-const TAIL: usize = 3000;
+const TAIL: usize = 20_000;
 
 /// A failure of the bed or of what a test ran in it. Its `Debug` form, which is
 /// what the test harness prints, is the whole story in plain lines.

@@ -132,8 +132,10 @@ const NETWORK: [&str; 12] = [
     "virtio-net-pci,netdev=wire,mac=52:54:00:00:02:77",
 ];
 
-/// `panic=-1`: a panic shows as a boot that nobody asked for.
-pub(super) const KERNEL_LINE: &str = "console=ttyS0 quiet panic=-1 net.ifnames=0 \
+/// `panic=-1`: a panic shows as a boot that nobody asked for. A processor that never comes out
+/// of the kernel again says where it is, and where the others are.
+pub(super) const KERNEL_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 net.ifnames=0 \
+    softlockup_all_cpu_backtrace=1 \
     mitigations=off random.trust_cpu=on no_timer_check tsc=reliable";
 
 fn arguments(bed: &Bed, dir: &Path) -> Result<Vec<OsString>> {

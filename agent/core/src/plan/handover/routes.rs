@@ -99,31 +99,34 @@ pub(super) fn group(route: &Route) -> Group {
     (route.table, route.destination, route.prefix_len, route.tos, route.metric)
 }
 
-/// IPv4 routes that stand alone with their destination and metric, and do so after the move: one
-/// message moves each, at no moment is there none, and nothing is left to delete. Of IPv6 routes
-/// the kernel replaces the siblings by other links along.
+/// Routes that stand alone with their destination and metric, and do so after the move: one
+/// message moves each, at no moment is there none, and nothing is left to delete. Of IPv6 those by
+/// a gateway: others may be an address's own, which the kernel takes away with it.
+///
+/// Where two IPv6 routes by gateways stand together the kernel makes them one of two ways, and
+/// one that is deleted from under a packet that is choosing sends that packet's processor round
+/// for ever, before Linux 6.13 (`fib6_select_path`, fixed by d9ccb18f83ea).
 fn in_place(
     addresses: &Addresses,
     have: &[Cow<'_, Route>],
     add: &mut Vec<&Route>,
     remove: &mut Vec<Route>,
 ) -> Vec<Route> {
-    let v4 = |route: &Route| route.destination.is_ipv4();
     let mut crowd: BTreeMap<Group, [usize; 2]> = BTreeMap::new();
     let connected: Vec<Route> = addresses.carried.iter().filter_map(connected).collect();
-    for route in have.iter().map(AsRef::as_ref).chain(&connected).filter(|route| v4(route)) {
+    for route in have.iter().map(AsRef::as_ref).chain(&connected) {
         let [there, _] = crowd.entry(group(route)).or_default();
         *there += 1;
     }
-    for route in add.iter().filter(|route| v4(route) && route.object().is_none()) {
+    for route in add.iter().filter(|route| route.object().is_none()) {
         let [_, coming] = crowd.entry(group(route)).or_default();
         *coming += 1;
     }
-    let goes: BTreeSet<Group> = remove.iter().filter(|route| v4(route)).map(group).collect();
+    let goes: BTreeSet<Group> = remove.iter().map(group).collect();
     let alone = |route: &Route| {
         let key = group(route);
-        v4(route)
-            && route.object().is_none()
+        route.object().is_none()
+            && (route.destination.is_ipv4() || has_gateway(route))
             && goes.contains(&key)
             && crowd.get(&key) == Some(&[1, 1])
     };
@@ -131,7 +134,7 @@ fn in_place(
         add.iter().filter(|route| alone(route)).map(|route| (*route).clone()).collect();
     add.retain(|route| !alone(route));
     let moved: BTreeSet<Group> = replace.iter().map(group).collect();
-    remove.retain(|route| !moved.contains(&group(route)) || !v4(route));
+    remove.retain(|route| !moved.contains(&group(route)));
     replace.sort_by_key(by_need);
     replace
 }

@@ -219,7 +219,7 @@ fn add_routes(network: &mut Network, routes: &[Route]) {
 /// The first of its destination, type of service and metric, whatever its link.
 fn replace_routes(network: &mut Network, routes: &[Route]) {
     let mut new: BTreeMap<_, &Route> = routes.iter().map(|route| (group(route), route)).collect();
-    for found in network.routes.iter_mut().filter(|found| found.destination.is_ipv4()) {
+    for found in &mut network.routes {
         if let Some(route) = new.remove(&group(found)) {
             found.clone_from(route);
         }

@@ -66,7 +66,7 @@ pub enum Step {
         /// In the order in which they are to stand.
         routes: Vec<Route>,
     },
-    /// Put each IPv4 route in the place of the only one of its destination, type of service and
+    /// Put each route in the place of the only one of its destination, type of service and
     /// metric, in one batch; each must be taken.
     ReplaceRoutes {
         /// In order: what a gateway is reached by comes before the gateway.

@@ -52,9 +52,7 @@ fn to_the_bridge_make_before_break() {
             "add an IPv4 rule",
             "add an IPv6 rule",
             "lower the shield",
-            "add 1 route: ::/0 via fd00:77::1 dev br-int",
-            "move in place 1 route: 0.0.0.0/0 via 10.77.0.1 dev br-int",
-            "delete 1 route: ::/0 via fd00:77::1 dev eth1",
+            "move in place 2 routes: 0.0.0.0/0 via 10.77.0.1 dev br-int; ::/0 via fd00:77::1 dev br-int",
             "delete fd00:77::3/64 on eth1",
             "delete fd00:77::2/64 on eth1",
             "delete 10.77.0.3/24 on eth1",
@@ -76,7 +74,7 @@ fn to_the_uplink_send_first_then_let_go() {
             "add 10.77.0.2/24 on eth1",
             "routes of the shadow table",
             "add an IPv4 rule",
-            "delete 1 route: ::/0 via fd00:77::1 dev br-int",
+            "move in place 2 routes: ",
             "raise the shield",
             "take eth1 out of br-int",
             "lower the shield",
@@ -230,7 +228,7 @@ fn ten_thousand_routes_are_planned_at_once() {
     let routes = (0..10_000).map(via).collect();
     simulate(&mut observed, &Step::AddRoutes { routes });
     let plan = planned(&to_bridge(), &observed, None);
-    assert!(plan.to_string().contains("move in place 10001 routes"), "{plan}");
+    assert!(plan.to_string().contains("move in place 10002 routes"), "{plan}");
     let mut moved = observed.clone();
     for step in plan.steps() {
         plan::simulate(&mut moved, step);

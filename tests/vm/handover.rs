@@ -1,14 +1,17 @@
-//! The handover on the kernel datapath, under traffic.
+//! The handover on the kernel datapath, under traffic, where the kernel can carry no shield.
 
 use support::node::Node;
 use support::vm::{Command, Result, Traffic};
 
 #[test]
-fn there_and_back_under_traffic() -> Result<()> {
+fn without_a_shield_it_says_what_that_can_cost() -> Result<()> {
     let node = Node::start()?;
+    node.vm.sh("find /lib/modules -name nft_fwd_netdev.ko -delete && depmod -a")?;
     let before = node.ip_state()?;
     let plan = node.try_agent("handover plan --to bridge")?;
     assert_eq!(plan.code(), Some(2), "{}{}", plan.stdout, plan.stderr);
+    assert!(plan.stdout.contains("note: no shield can be raised ("), "{}", plan.stdout);
+    assert!(!plan.stdout.contains("raise the shield"), "{}", plan.stdout);
     assert_eq!(node.ip_state()?, before, "a plan changes nothing");
     assert_eq!(node.vm.sh("ovs-vsctl --timeout=10 list-br")?, "");
 

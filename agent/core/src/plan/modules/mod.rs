@@ -24,6 +24,7 @@ pub use live::{Loaded, loaded, reboot_pending};
 pub use overrides::{
     OTHER_DIRECTORIES, OVERRIDE_FILE, SET_DIRECTORY, is_conf, is_release, parse_depmod,
 };
+pub use preflight::readiness;
 pub use state::which_set;
 
 use crate::checkpoint::Checkpoint;
@@ -156,24 +157,11 @@ pub fn plan_modules(
 ) -> Result<Plan, Refusal> {
     let kernel = preflight::kernel(want, observed)?;
     let before = way_back.map(|checkpoint| &checkpoint.before);
-    let set = match want.target {
-        Target::Payload => {
-            preflight::not_builtin(kernel)?;
-            Some(preflight::payload_set(kernel, observed)?)
-        }
-        Target::InTree => {
-            preflight::not_builtin(kernel)?;
-            None
-        }
-        Target::Before if before.is_none() => {
-            let message = "there is no checkpoint, so there is no earlier state to go back to";
-            return Err(Refusal::new("NoCheckpoint", message));
-        }
-        Target::Before => None,
-    };
-    if want.target != Target::Before {
-        preflight::plain_files(want, observed, paths)?;
+    if want.target == Target::Before && before.is_none() {
+        let message = "there is no checkpoint, so there is no earlier state to go back to";
+        return Err(Refusal::new("NoCheckpoint", message));
     }
+    let set = preflight::check(want, kernel, observed, paths)?;
     let goal = goal::Goal::new(want.target, &want.kernel, observed, before, set, paths);
     let disk = disk::steps(observed, &goal, want.target, paths);
     let mut after = observed.clone();

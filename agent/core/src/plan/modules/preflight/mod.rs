@@ -1,0 +1,90 @@
+//! Why a module set cannot be exchanged: asked before anything changes.
+
+mod abi;
+mod choice;
+mod payload;
+mod tree;
+
+pub(super) use choice::one_set;
+
+use super::{Target, Want};
+use crate::config::{Activate, Paths};
+use crate::model::{KernelModules, Observed};
+use crate::payload::ModuleSet;
+use crate::plan::Refusal;
+
+/// The kernel that is meant.
+pub(super) fn kernel<'a>(
+    want: &Want,
+    observed: &'a Observed,
+) -> Result<&'a KernelModules, Refusal> {
+    observed.modules.kernel(&want.kernel).ok_or_else(|| {
+        let installed = list(observed.modules.kernels.iter().map(|k| k.release.as_str()));
+        let message = format!(
+            "the kernel {} is not installed: the module trees here are {installed}",
+            want.kernel
+        );
+        Refusal::new("KernelMissing", message)
+    })
+}
+
+/// Every reason why a target cannot be put into an installed kernel's tree for its next boot;
+/// the reasons of this very moment (a package manager at work) are not among them.
+///
+/// [`Target::Before`] asks nothing: the way back is never refused for what it leads to.
+pub fn readiness(
+    observed: &Observed,
+    paths: &Paths,
+    kernel: &str,
+    target: Target,
+) -> Result<(), Vec<Refusal>> {
+    let want = Want { kernel: kernel.to_owned(), target, activate: Activate::Reboot };
+    let found = self::kernel(&want, observed).map_err(|refusal| vec![refusal])?;
+    let mut refusals = standing(found, observed, paths, target);
+    if target == Target::Payload {
+        refusals.extend(payload::payload_set(found, observed).err());
+    }
+    if refusals.is_empty() {
+        // what depmod would choose is known when everything else is as it should be
+        refusals.extend(super::plan_modules(&want, observed, None, paths).err());
+        refusals.retain(|refusal| !refusal.transient);
+    }
+    if refusals.is_empty() { Ok(()) } else { Err(refusals) }
+}
+
+/// What must hold of the host and of the kernel's tree, whatever set is wanted.
+fn standing(
+    kernel: &KernelModules,
+    observed: &Observed,
+    paths: &Paths,
+    target: Target,
+) -> Vec<Refusal> {
+    if target == Target::Before {
+        return Vec::new();
+    }
+    [tree::not_builtin(kernel), tree::plain_files(&kernel.release, observed, paths)]
+        .into_iter()
+        .filter_map(Result::err)
+        .collect()
+}
+
+/// The first reason not to go on; with the payload as the target, its set for the kernel.
+pub(super) fn check<'a>(
+    want: &Want,
+    kernel: &KernelModules,
+    observed: &'a Observed,
+    paths: &Paths,
+) -> Result<Option<&'a ModuleSet>, Refusal> {
+    if let Some(refusal) = standing(kernel, observed, paths, want.target).into_iter().next() {
+        return Err(refusal);
+    }
+    match want.target {
+        Target::Payload => payload::payload_set(kernel, observed).map(Some),
+        Target::InTree | Target::Before => Ok(None),
+    }
+}
+
+fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let words: Vec<&str> = words.into_iter().collect();
+    if words.is_empty() { "none".into() } else { words.join(", ") }
+}

@@ -154,7 +154,7 @@ fn a_copy_that_did_not_run_once_is_tried_again_before_it_counts() {
     let (program, broken) = (dir.path().join("program"), dir.path().join("broken"));
     let script = format!("#!/bin/sh\n[ ! -e {} ]\n", broken.display());
     disk::write_whole(&program, 0o755, script.as_bytes()).unwrap();
-    fs::write(&broken, "").unwrap();
+    disk::write_whole(&broken, 0o600, b"").unwrap();
     let executor = Executor {
         root: HostRoot::new("/"),
         tools: HostTools::Here,

@@ -11,6 +11,7 @@ use pointsman_core::config::Settings;
 use pointsman_core::error::Reasoned;
 use pointsman_core::goal::Goal;
 use pointsman_core::phase::Phase;
+use pointsman_core::probe::Baseline;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -48,6 +49,10 @@ pub struct Record {
     pub phase: Phase,
     /// Why it did not reach its goal.
     pub failure: Option<Failure>,
+    /// Who has to answer when the goal is reached. None where nobody was asked before: after
+    /// a boot, and in a record of an older version.
+    #[serde(default)]
+    pub baseline: Option<Baseline>,
 }
 
 /// Why a transaction did not reach its goal.

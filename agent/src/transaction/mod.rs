@@ -13,7 +13,6 @@ use crate::deadman::{DeadMan, DeadmanError};
 use crate::journal::{Failure, JOURNAL_SCHEMA, Journal, JournalError, Record};
 use crate::observe;
 use crate::probe::ApiServer;
-use confirm::Baseline;
 use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
 use pointsman_core::config::Settings;
 use pointsman_core::error::{Reasoned, chain};
@@ -148,18 +147,17 @@ impl Site<'_> {
                 return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
             }
         };
-        let notes = plan.notes.clone();
         if plan.is_empty() {
-            return ended(Phase::Preparing.after(Event::NothingToDo)?, None, notes);
+            return ended(Phase::Preparing.after(Event::NothingToDo)?, None, plan.notes);
         }
-        let baseline = self.baseline(&plan, &observed);
+        let baseline = Some(self.baseline(&plan, &observed));
         let is_first = way_back.is_none();
         let checkpoint = way_back.unwrap_or_else(|| Checkpoint {
             schema: CHECKPOINT_SCHEMA,
             transaction: transaction_id(&observed),
             before: observed,
         });
-        let mut record = Record {
+        let record = Record {
             schema: JOURNAL_SCHEMA,
             goal: goal.clone(),
             settings: self.settings.clone(),
@@ -167,20 +165,35 @@ impl Site<'_> {
             checkpoint,
             phase: Phase::Preparing.after(Event::CheckpointWritten)?,
             failure: None,
+            baseline,
         };
+        self.begin(record, plan, began, is_first)
+    }
+
+    /// From the first write of the record, before which nothing has changed, to the end.
+    ///
+    /// `is_first`: its checkpoint is of no earlier transaction that was left half done.
+    fn begin(
+        &self,
+        mut record: Record,
+        plan: Plan,
+        began: Instant,
+        is_first: bool,
+    ) -> Result<Outcome, TransactionError> {
         self.journal.write(&record)?;
         self.journal.begin_progress(began);
         self.journal.note("the way back is on disk");
         if let Err(error) = self.arm(&record, &plan) {
             return self.unarmed(record, &error, is_first);
         }
-        match self.apply_and_verify(&mut record, &plan, &baseline)? {
-            Ok(()) => self.close(record, Event::Closed, notes),
+        match self.apply_and_verify(&mut record, &plan)? {
+            Ok(()) => self.close(record, Event::Closed, plan.notes),
             Err(failure) => self.take_back(record, failure, Event::Failed),
         }
     }
 
-    /// What an open journal asks for: confirm the goal where it is reached, else go back.
+    /// What an open journal asks for: confirm the goal where it is reached and who answered
+    /// before answers, else go back.
     ///
     /// None where no transaction is open.
     pub fn recover(&self) -> Result<Option<(Record, Outcome)>, TransactionError> {
@@ -190,8 +203,14 @@ impl Site<'_> {
         let executor = self.executor.placed(&record.settings);
         let site = Site { executor: &executor, ..*self };
         let outcome = if record.phase != Phase::RollingBack && site.is_reached(&record) {
-            record.phase = Phase::Committing;
-            site.close(record.clone(), Event::Closed, vec![])?
+            record.phase = Phase::Verifying;
+            match site.confirm(&record) {
+                Ok(()) => {
+                    record.phase = record.phase.after(Event::Verified)?;
+                    site.close(record.clone(), Event::Closed, vec![])?
+                }
+                Err(failure) => site.take_back(record.clone(), failure, Event::Failed)?,
+            }
         } else {
             let failure = record.failure.clone().unwrap_or_else(|| Failure {
                 reason: "Interrupted".into(),
@@ -234,7 +253,6 @@ impl Site<'_> {
         &self,
         record: &mut Record,
         plan: &Plan,
-        baseline: &Baseline,
     ) -> Result<Result<(), Failure>, TransactionError> {
         if plan.steps().any(boot::needs_program)
             && let Err(error) = self.deadman.put_copy(self.executor, self.journal.directory())
@@ -245,9 +263,7 @@ impl Site<'_> {
             return Ok(Err(failure_of(&error)));
         }
         record.phase = record.phase.after(Event::StepsDone)?;
-        if let Err(failure) =
-            self.verify(record, Way::Forth).and_then(|()| self.confirm(record, baseline))
-        {
+        if let Err(failure) = self.verify(record, Way::Forth).and_then(|()| self.confirm(record)) {
             return Ok(Err(failure));
         }
         record.phase = record.phase.after(Event::Verified)?;

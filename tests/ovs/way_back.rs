@@ -1,19 +1,9 @@
-//! The way back of a handover, and what is found open: barred, cut short, or with Open vSwitch gone.
+//! The way back of a handover, and what is found open: barred, or cut short.
 
-use crate::{executor, make_nic};
-use pointsman::apply::Executor;
-use pointsman::deadman::DeadMan;
-use pointsman::journal::{Journal, Record};
-use pointsman::transaction::{Outcome, Progress, Site};
-use pointsman_core::config::Settings;
-use pointsman_core::goal::Goal;
+use crate::bed::{Bed, THERE};
+use pointsman::transaction::Progress;
 use pointsman_core::phase::{End, Phase};
-use pointsman_core::plan::handover::Owner;
-use std::path::PathBuf;
-use support::netns::Peer;
-use support::ovs::{OvsFixture, command};
-
-const THERE: Goal = Goal::Handover { to: Owner::Bridge, delete_bridge: false };
+use support::ovs::command;
 
 /// Takes the NIC away when it is about to be attached.
 struct Thief;
@@ -23,85 +13,6 @@ impl Progress for Thief {
         if phase == Phase::Applying && words.starts_with("make nic0 a port") {
             command(&["ip", "link", "set", "nic0", "name", "stolen0"]);
         }
-    }
-}
-
-struct Nobody;
-
-impl Progress for Nobody {
-    fn tell(&self, _: Phase, _: &str) {}
-}
-
-/// A NIC with an address and a gateway behind it, Open vSwitch, and a journal.
-struct Bed {
-    ovs: OvsFixture,
-    gateway: Peer,
-    settings: Settings,
-    executor: Executor,
-    journal: Journal,
-    deadman: DeadMan,
-    state: tempfile::TempDir,
-}
-
-impl Bed {
-    fn new() -> Self {
-        let ovs = OvsFixture::start();
-        make_nic("nic0");
-        let gateway = Peer::start();
-        gateway.takes("nic0-peer");
-        gateway.ip("address add 192.0.2.1/24 dev nic0-peer");
-        command(&["ip", "address", "add", "192.0.2.7/24", "dev", "nic0"]);
-        command(&["ip", "route", "add", "default", "via", "192.0.2.1"]);
-        ovs.vsctl(&["add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev"]);
-        let socket = ovs.socket();
-        let text = format!(
-            "[node]\nuplink = \"nic0\"\novsdb = \"unix:{}\"\naccept = [\"UplinkNotPersistent\"]\n\
-             [switch]\nconfirm_timeout = \"3s\"\n",
-            socket.display()
-        );
-        let settings = Settings::parse(&text).unwrap();
-        let state = tempfile::tempdir().unwrap();
-        let journal = Journal::open(state.path()).unwrap();
-        let program: PathBuf = support::program::release("pointsman").unwrap();
-        let deadman = DeadMan::of_program(program);
-        let executor = executor(&socket);
-        Self { ovs, gateway, settings, executor, journal, deadman, state }
-    }
-
-    fn site<'a>(&'a self, progress: &'a (dyn Progress + Sync)) -> Site<'a> {
-        Site {
-            settings: &self.settings,
-            executor: &self.executor,
-            journal: &self.journal,
-            progress,
-            deadman: &self.deadman,
-            api: None,
-        }
-    }
-
-    fn go(&self, goal: &Goal) {
-        let outcome = self.site(&Nobody).carry_out(goal, None).unwrap();
-        assert_eq!(outcome.end, End::Reached, "{outcome:?}");
-    }
-
-    fn record(&self) -> Record {
-        self.journal.read().unwrap().unwrap()
-    }
-
-    /// As if the agent had ended after the last step and before it closed the record.
-    fn interrupt(&self) {
-        let record = Record { phase: Phase::Applying, ..self.record() };
-        self.journal.write(&record).unwrap();
-    }
-
-    fn recover(&self) -> Outcome {
-        self.site(&Nobody).recover().unwrap().expect("an open transaction").1
-    }
-
-    /// Which link has the address.
-    fn owner(&self) -> String {
-        let found = command(&["ip", "-o", "-4", "address", "show", "to", "192.0.2.7"]);
-        found.split_whitespace().nth(1).unwrap_or_default().to_owned()
     }
 }
 

@@ -37,6 +37,11 @@ pub enum Goal {
     },
     /// The CNI files alone.
     Cni,
+    /// After a boot: of the network alone, whatever else the configuration asks for.
+    Boot {
+        /// The bridge, which has the uplink already; or the uplink, which is freed.
+        to: Owner,
+    },
 }
 
 impl Goal {
@@ -74,14 +79,21 @@ impl Goal {
                     cni::Want { target: cni::Target::Payload, paths: settings.paths.clone() };
                 cni::plan_cni(&want, observed, way_back)
             }
+            Self::Boot { to } => boot::plan(*to, settings, observed, way_back),
         }
+    }
+
+    /// Whether nothing but [the network and Open vSwitch](Self::may_touch_network) is looked
+    /// at and changed, on the way there and back.
+    pub fn is_of_network_alone(&self) -> bool {
+        matches!(self, Self::Boot { .. })
     }
 
     /// Whether the bridge is to own the addresses when this goal is reached.
     pub fn wants_bridge(&self) -> bool {
         match self {
             Self::Profile { profile, .. } => profile.addresses == AddressesChoice::Bridge,
-            Self::Handover { to, .. } => *to == Owner::Bridge,
+            Self::Handover { to, .. } | Self::Boot { to } => *to == Owner::Bridge,
             Self::Modules { .. } | Self::Cni => false,
         }
     }
@@ -90,7 +102,7 @@ impl Goal {
     /// Open vSwitch. Where it cannot, no harbour has to be reached first.
     pub fn may_touch_network(&self) -> bool {
         match self {
-            Self::Profile { .. } | Self::Handover { .. } => true,
+            Self::Profile { .. } | Self::Handover { .. } | Self::Boot { .. } => true,
             Self::Modules { .. } | Self::Cni => false,
         }
     }
@@ -123,6 +135,8 @@ impl Goal {
                 let want = cni::Want { target: cni::Target::Before, paths: settings.paths.clone() };
                 cni::plan_cni(&want, observed, Some(checkpoint))
             }
+            // before it the uplink was held: that is nothing to come back to
+            Self::Boot { .. } => Self::plan_harbour(settings, observed, checkpoint),
         }
     }
 
@@ -153,6 +167,8 @@ impl fmt::Display for Goal {
             }
             Self::Modules { kernel, .. } => write!(f, "the in-tree modules for {kernel}"),
             Self::Cni => f.write_str("the payload's CNI files"),
+            Self::Boot { to: Owner::Bridge } => f.write_str("addresses on the bridge after a boot"),
+            Self::Boot { to: Owner::Uplink } => f.write_str("addresses on the uplink after a boot"),
         }
     }
 }

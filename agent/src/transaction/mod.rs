@@ -3,6 +3,7 @@
 //! The way back is planned like the way forth, from what is observed then. There is
 //! no list of undo steps that could be wrong.
 
+mod after_boot;
 mod armed;
 mod confirm;
 mod retreat;
@@ -166,6 +167,7 @@ impl Site<'_> {
             phase: Phase::Preparing.after(Event::CheckpointWritten)?,
             failure: None,
             baseline,
+            former: None,
         };
         self.begin(record, plan, began, is_first)
     }
@@ -221,6 +223,7 @@ impl Site<'_> {
             });
             site.take_back(record.clone(), failure, Event::Interrupted)?
         };
+        site.tell_of_boot(&record, &outcome);
         Ok(Some((record, outcome)))
     }
 
@@ -232,8 +235,15 @@ impl Site<'_> {
             && matches!(self.left_to_do(record, Way::Forth), Ok(plan) if plan.is_empty())
     }
 
-    /// Takes the way back of the journal's transaction, whatever its phase.
+    /// Takes the way back of the journal's transaction, whatever its phase; what a boot began
+    /// of its own is taken back first.
     pub fn restore(&self) -> Result<Option<Outcome>, TransactionError> {
+        if self.journal.read()?.is_some_and(|record| record.is_open() && record.former.is_some())
+            && let Some((_, outcome)) = self.recover()?
+            && outcome.end == End::Degraded
+        {
+            return Ok(Some(outcome));
+        }
         let Some(mut record) = self.journal.read()? else { return Ok(None) };
         record.phase = Phase::Applying;
         let failure = Failure {
@@ -293,9 +303,10 @@ impl Site<'_> {
     fn left_to_do(&self, record: &Record, way: Way) -> Result<Plan, Failure> {
         let (settings, checkpoint) = (&record.settings, &record.checkpoint);
         self.deadman.grant(LOOK);
-        let observed = match way {
-            Way::Harbour => observe::reachability(self.executor, settings),
-            Way::Forth | Way::Back => self.observe(settings),
+        let observed = if way == Way::Harbour || record.goal.is_of_network_alone() {
+            observe::reachability(self.executor, settings)
+        } else {
+            self.observe(settings)
         };
         let observed = observed.map_err(|error| failure_of(&error))?;
         match way {

@@ -2,22 +2,20 @@
 //!
 //! It needs neither the API server nor the configuration, only the journal's last record. It
 //! looks at nothing but the network and Open vSwitch, takes a bounded time, and leaves an
-//! open transaction open: the agent, which the node can get now, ends it.
+//! interrupted transaction open: the agent, which the node can get now, ends it.
+//!
+//! What it changes is a [transaction](crate::transaction) like any other, with its way back on
+//! disk and a dead-man: nobody else would come to a node that this leaves half way. Should
+//! it hang, kubelet waits for it, and the dead-man kills it and frees the uplink.
 
-use crate::apply::{ApplyError, Executor};
-use crate::journal::{Journal, JournalError, Record};
+use crate::journal::{JournalError, Record};
 use crate::observe::{self, ObserveError};
-use crate::probe::{self, ProbeError};
-use crate::transaction::Progress;
-use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
-use pointsman_core::config::Node;
+use crate::transaction::{Outcome, Site, TransactionError};
 use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::model::Observed;
-use pointsman_core::phase::Phase;
+use pointsman_core::phase::End;
 use pointsman_core::plan::boot::{self, Course};
 use pointsman_core::plan::handover::Owner;
-use pointsman_core::plan::{Plan, Refusal, Step};
-use pointsman_core::probe::gateways;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -33,14 +31,8 @@ const CALM: Duration = Duration::from_secs(1);
 const LONG_CALM: Duration = Duration::from_secs(5);
 /// How long a vswitchd that lives may take to make the ports it is told.
 const PORTS: Duration = Duration::from_secs(15);
-/// How long a gateway may take to answer out of a bridge that says it is well: a switch
-/// that has just seen its link come up may take its time too.
-const GATEWAY: Duration = Duration::from_secs(20);
+/// Between two looks.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
-/// How often a second look is taken until it finds nothing left.
-const LOOKS: u32 = 10;
-/// How often the harbour is tried.
-const TRIES: u32 = 3;
 
 /// What a boot's unit did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,6 +67,9 @@ pub enum BootError {
     /// The note.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The record could not be kept, or the dead-man took over.
+    #[error(transparent)]
+    Transaction(#[from] TransactionError),
 }
 
 impl Reasoned for BootError {
@@ -82,6 +77,7 @@ impl Reasoned for BootError {
         match self {
             Self::Observe(source) => source.reason(),
             Self::Journal(source) => source.reason(),
+            Self::Transaction(source) => source.reason(),
         }
     }
 
@@ -89,88 +85,81 @@ impl Reasoned for BootError {
         match self {
             Self::Observe(source) => source.is_transient(),
             Self::Journal(source) => source.is_transient(),
+            Self::Transaction(source) => source.is_transient(),
         }
     }
-}
-
-/// Why one way did not lead where it should.
-#[derive(Debug, Error)]
-enum Obstacle {
-    #[error("look again")]
-    Observe(#[from] ObserveError),
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
-    #[error("{gateways} does not answer out of {bridge}")]
-    Silent { bridge: String, gateways: String },
-    #[error("every step succeeded, but a second look finds more to do, first: {0}")]
-    Left(String),
 }
 
 /// A host that has just booted.
 pub struct Boot<'a> {
     /// The journal's last.
-    pub record: &'a Record,
-    /// Placed as that record's settings say.
-    pub executor: &'a Executor,
-    /// Keeps the note.
-    pub journal: &'a Journal,
-    /// Is told of every step.
-    pub progress: &'a (dyn Progress + Sync),
+    pub last: &'a Record,
+    /// With that record's settings.
+    pub site: Site<'a>,
 }
 
 impl std::fmt::Debug for Boot<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Boot").field("record", self.record).finish_non_exhaustive()
+        f.debug_struct("Boot").field("last", self.last).finish_non_exhaustive()
     }
 }
 
 impl Boot<'_> {
     /// Does what there is to do, and notes it for the agent.
     pub fn come_up(&self) -> Result<BootNote, BootError> {
-        let owner = boot::owner_at_end(
-            &self.record.goal,
-            self.record.phase,
-            &self.record.settings,
-            &self.record.checkpoint,
-        );
-        self.journal.note(&format!("after a boot; the addresses belong to {owner:?}"));
+        let Record { goal, phase, settings, checkpoint, .. } = self.last;
+        let owner = boot::owner_at_end(goal, *phase, settings, checkpoint);
+        self.site.journal.note(&format!("after a boot; the addresses belong to {owner:?}"));
         let first = self.look().map_err(BootError::Observe)?;
-        // whatever the host's configuration is waiting for on the wire, it can hear now
-        if owner != Some(Owner::Bridge)
-            && matches!(self.course(owner, &first), Course::Harbour { .. })
-            && let Err(why) = self.try_way(Owner::Uplink, &first, None)
-        {
-            tracing::warn!(why = %chain(&why), "could not free the uplink at once");
-        }
+        let freed = self.free_at_once(owner, first)?;
         let now = self.settled(owner).map_err(BootError::Observe)?;
-        let (did, message) = self.go(owner, &now);
+        let boot_id = now.host.boot_id.clone();
+        let (did, message) = self.go(owner, now, freed)?;
         tracing::info!(?did, message, "the boot is judged");
-        let note = BootNote { boot_id: now.host.boot_id, did, message };
-        self.journal.write_note(NOTE, &note)?;
+        let note = BootNote { boot_id, did, message };
+        self.site.journal.write_note(NOTE, &note)?;
         Ok(note)
     }
 
     fn look(&self) -> Result<Observed, ObserveError> {
-        observe::reachability(self.executor, &self.record.settings)
+        observe::reachability(self.site.executor, &self.last.settings)
     }
 
     fn course(&self, owner: Option<Owner>, observed: &Observed) -> Course {
-        boot::course(owner, self.record.is_open(), &self.record.settings, observed)
+        boot::course(owner, self.last.is_open(), &self.last.settings, observed)
+    }
+
+    /// Whatever the host's configuration is waiting for on the wire, it can hear then. Gives
+    /// why, where that was done.
+    fn free_at_once(
+        &self,
+        owner: Option<Owner>,
+        first: Observed,
+    ) -> Result<Option<String>, BootError> {
+        let Course::Harbour { why } = self.course(owner, &first) else { return Ok(None) };
+        if owner == Some(Owner::Bridge) {
+            return Ok(None);
+        }
+        match self.site.free_uplink(self.last.clone(), Some(first), &why)? {
+            Ok(()) => Ok(Some(why)),
+            Err(failure) => {
+                tracing::warn!(why = failure.message, "could not free the uplink at once");
+                Ok(None)
+            }
+        }
     }
 
     /// The host once its own configuration, and vswitchd, have done their work; or when they
     /// have had their time.
     fn settled(&self, owner: Option<Owner>) -> Result<Observed, ObserveError> {
-        let settings = &self.record.settings;
+        let settings = &self.last.settings;
+        // one that could not free the uplink at once still watches
+        self.site.deadman.grant(CONFIGURATION * 2);
         let start = Instant::now();
         let mut last = self.look()?;
         let mut changed = Instant::now();
         loop {
-            let calm = if boot::is_complete(settings, &self.record.checkpoint.before, &last) {
+            let calm = if boot::is_complete(settings, &self.last.checkpoint.before, &last) {
                 CALM
             } else {
                 LONG_CALM
@@ -193,103 +182,76 @@ impl Boot<'_> {
         }
     }
 
-    fn go(&self, owner: Option<Owner>, now: &Observed) -> (Did, String) {
-        let (uplink, bridge) =
-            (&self.record.settings.node.uplink, &self.record.settings.node.bridge);
-        let own = Some(&self.record.checkpoint);
-        if !boot::has_addresses(&self.record.settings, now) && owner.is_some() {
+    fn go(
+        &self,
+        owner: Option<Owner>,
+        now: Observed,
+        freed: Option<String>,
+    ) -> Result<(Did, String), BootError> {
+        let uplink = &self.last.settings.node.uplink;
+        if !boot::has_addresses(&self.last.settings, &now) && owner.is_some() {
             let why = format!("the host's own configuration gave {uplink} no address");
-            return self.harbour(&why, own);
+            return self.harbour(&why, None);
         }
-        match self.course(owner, now) {
-            Course::Stay if self.record.is_open() => {
-                self.harbour("the boot interrupted a transaction", own)
+        match self.course(owner, &now) {
+            Course::Stay if self.last.is_open() => {
+                self.harbour("the boot interrupted a transaction", None)
             }
-            Course::Stay => (Did::Nothing, format!("{uplink} is free, there was nothing to do")),
-            Course::Harbour { why } => self.harbour(&why, own.filter(|_| self.record.is_open())),
-            Course::Complete => match self.complete(now) {
-                Ok(()) => {
-                    let message = format!("moved the addresses from {uplink} to {bridge} again");
-                    (Did::Completed, message)
-                }
-                Err(why) => {
-                    let why = format!("{bridge} could not get the addresses: {}", chain(&why));
-                    let before = now.clone();
-                    let transaction = self.record.checkpoint.transaction.clone();
-                    let half = Checkpoint { schema: CHECKPOINT_SCHEMA, transaction, before };
-                    self.harbour(&why, Some(&half))
-                }
-            },
+            Course::Stay => Ok(match freed {
+                Some(why) => (Did::Freed, format!("the addresses are on {uplink}: {why}")),
+                None => (Did::Nothing, format!("{uplink} is free, there was nothing to do")),
+            }),
+            Course::Harbour { why } if self.last.is_open() => self.harbour(&why, None),
+            Course::Harbour { why } => self.harbour(&why, Some(now)),
+            Course::Complete => self.complete(now),
         }
     }
 
     /// A vswitchd that says it is well may yet forward nothing: one of 3.1 that was started
-    /// in the first ten seconds of uptime counts no processors and loses every upcall.
-    fn complete(&self, now: &Observed) -> Result<(), Obstacle> {
-        self.try_way(Owner::Bridge, now, None)?;
-        let Node { uplink, bridge, .. } = &self.record.settings.node;
-        let gateways = gateways(now, [uplink, bridge]);
-        let heard = probe::answering(bridge, &gateways, GATEWAY)?;
-        if heard.is_empty() && !gateways.is_empty() {
-            let all: Vec<String> = gateways.iter().map(ToString::to_string).collect();
-            return Err(Obstacle::Silent { bridge: bridge.clone(), gateways: all.join(", ") });
-        }
-        Ok(())
-    }
-
-    fn harbour(&self, why: &str, way_back: Option<&Checkpoint>) -> (Did, String) {
-        let uplink = &self.record.settings.node.uplink;
-        let mut failure = String::new();
-        for _ in 0..TRIES {
-            let tried = self
-                .look()
-                .map_err(Obstacle::from)
-                .and_then(|now| self.try_way(Owner::Uplink, &now, way_back));
-            match tried {
-                Ok(()) => return (Did::Freed, format!("the addresses are on {uplink}: {why}")),
-                Err(obstacle) => failure = chain(&obstacle),
+    /// in the first ten seconds of uptime counts no processors and loses every upcall. So a
+    /// gateway has to answer.
+    fn complete(&self, now: Observed) -> Result<(Did, String), BootError> {
+        let (uplink, bridge) = (&self.last.settings.node.uplink, &self.last.settings.node.bridge);
+        let why = |words: &str| format!("{bridge} could not get the addresses: {words}");
+        let Outcome { end, failure, .. } =
+            match self.site.return_to_bridge(self.last.clone(), now.clone()) {
+                Ok(outcome) => outcome,
+                // whoever armed it may do nothing more
+                Err(fired @ TransactionError::Deadman(_)) => return Err(fired.into()),
+                // with no way back on disk nothing was changed
+                Err(error) => return self.harbour(&why(&chain(&error)), Some(now)),
+            };
+        let failure = failure.map_or_else(String::new, |failure| failure.message);
+        let why = why(&failure);
+        match end {
+            End::Reached | End::Unchanged => {
+                let message = format!("moved the addresses from {uplink} to {bridge} again");
+                Ok((Did::Completed, message))
             }
-            tracing::warn!(why = failure, "trying the way to the harbour again");
-            std::thread::sleep(CALM);
-        }
-        (Did::Failed, format!("{why}; and the addresses could not be put on {uplink}: {failure}"))
-    }
-
-    /// Plans, carries out and verifies one way.
-    fn try_way(
-        &self,
-        to: Owner,
-        from: &Observed,
-        way_back: Option<&Checkpoint>,
-    ) -> Result<(), Obstacle> {
-        let settings = &self.record.settings;
-        let plan = |now: &Observed| boot::plan(to, settings, now, way_back);
-        self.apply(to, &plan(from)?)?;
-        let mut left = plan(&self.look()?)?;
-        for _ in 1..LOOKS {
-            if left.is_empty() {
-                break;
+            End::Refused => self.harbour(&why, Some(now)),
+            End::RolledBack | End::Degraded if !self.is_open()? => {
+                Ok((Did::Freed, format!("the addresses are on {uplink}: {why}")))
             }
-            std::thread::sleep(BETWEEN_LOOKS);
-            left = plan(&self.look()?)?;
-        }
-        match left.steps().next() {
-            None => Ok(()),
-            Some(step) => Err(Obstacle::Left(step.to_string())),
+            End::RolledBack | End::Degraded => Ok((Did::Failed, why)),
         }
     }
 
-    fn apply(&self, to: Owner, plan: &Plan) -> Result<(), ApplyError> {
-        let phase = match to {
-            Owner::Bridge => Phase::Applying,
-            Owner::Uplink => Phase::RollingBack,
-        };
-        for (number, step) in plan.steps().enumerate() {
-            let words = Step::to_string(step);
-            self.journal.note_step(number, &words);
-            self.progress.tell(phase, &words);
-            self.executor.apply(step)?;
-        }
-        Ok(())
+    fn harbour(&self, why: &str, before: Option<Observed>) -> Result<(Did, String), BootError> {
+        let uplink = &self.last.settings.node.uplink;
+        // the record on disk: what was freed at once may have left one of its own open
+        let last = self.site.journal.read()?.unwrap_or_else(|| self.last.clone());
+        Ok(match self.site.free_uplink(last, before, why)? {
+            Ok(()) => (Did::Freed, format!("the addresses are on {uplink}: {why}")),
+            Err(failure) => {
+                let failure = failure.message;
+                let words =
+                    format!("{why}; and the addresses could not be put on {uplink}: {failure}");
+                (Did::Failed, words)
+            }
+        })
+    }
+
+    fn is_open(&self) -> Result<bool, JournalError> {
+        Ok(self.site.journal.read()?.is_some_and(|record| record.is_open()))
     }
 }

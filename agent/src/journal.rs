@@ -11,6 +11,7 @@ use pointsman_core::config::Settings;
 use pointsman_core::error::Reasoned;
 use pointsman_core::goal::Goal;
 use pointsman_core::phase::Phase;
+use pointsman_core::probe::Baseline;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -48,6 +49,14 @@ pub struct Record {
     pub phase: Phase,
     /// Why it did not reach its goal.
     pub failure: Option<Failure>,
+    /// Who has to answer when the goal is reached. None where nobody was asked before: after
+    /// a boot, and in a record of an older version.
+    #[serde(default)]
+    pub baseline: Option<Baseline>,
+    /// Of a boot's own transaction: the one that was last before it, which has ended. It is
+    /// the last one again when the boot's own ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Box<Self>>,
 }
 
 /// Why a transaction did not reach its goal.
@@ -192,8 +201,11 @@ impl Journal {
         read(&self.directory)
     }
 
-    /// Replaces the record, on disk before this returns.
+    /// Replaces the record, on disk before this returns. One of a boot's own that has ended
+    /// gives its place back to the one that was there before.
     pub fn write(&self, record: &Record) -> Result<(), JournalError> {
+        let former = record.former.as_deref().filter(|_| !record.is_open());
+        let record = former.unwrap_or(record);
         let path = self.directory.join("journal.json");
         let text = serde_json::to_vec(record)
             .map_err(|source| JournalError::Garbled { path: path.clone(), source })?;

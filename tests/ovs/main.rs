@@ -3,6 +3,8 @@
 //! Each test has daemons and a network namespace of its own; `ovs-vsctl` and `ip` are the
 //! second witnesses.
 
+mod bed;
+mod boot;
 mod conflict;
 mod daemons;
 mod failures;

@@ -1,14 +1,9 @@
-//! A handover whose way back is barred: the journal stays open until the harbour is reached.
+//! The way back of a handover, and what is found open: barred, or cut short.
 
-use crate::{executor, make_nic};
-use pointsman::deadman::DeadMan;
-use pointsman::journal::Journal;
-use pointsman::transaction::{Progress, Site};
-use pointsman_core::config::Settings;
-use pointsman_core::goal::Goal;
+use crate::bed::{Bed, THERE};
+use pointsman::transaction::Progress;
 use pointsman_core::phase::{End, Phase};
-use pointsman_core::plan::handover::Owner;
-use support::ovs::{OvsFixture, command};
+use support::ovs::command;
 
 /// Takes the NIC away when it is about to be attached.
 struct Thief;
@@ -21,55 +16,42 @@ impl Progress for Thief {
     }
 }
 
-struct Nobody;
-
-impl Progress for Nobody {
-    fn tell(&self, _: Phase, _: &str) {}
-}
-
 #[test]
 fn a_harbour_that_is_out_of_reach_is_tried_again_at_the_next_start() {
-    let ovs = OvsFixture::start();
-    make_nic("nic0");
-    command(&["ip", "address", "add", "192.0.2.7/24", "dev", "nic0"]);
-    ovs.vsctl(&["add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev"]);
-    let addresses = || command(&["ip", "-o", "-4", "address", "show", "scope", "global"]);
-    let state = tempfile::tempdir().unwrap();
-    let journal = Journal::open(state.path()).unwrap();
-    let socket = ovs.socket();
-    let text = format!(
-        "[node]\nuplink = \"nic0\"\novsdb = \"unix:{}\"\naccept = [\"UplinkNotPersistent\"]\n",
-        socket.display()
-    );
-    let settings = Settings::parse(&text).unwrap();
-    let executor = executor(&socket);
-    let deadman = DeadMan::of_program(support::program::release("pointsman").unwrap());
-    let site = |progress| Site {
-        settings: &settings,
-        executor: &executor,
-        journal: &journal,
-        progress,
-        deadman: &deadman,
-        api: None,
-    };
-    let goal = Goal::Handover { to: Owner::Bridge, delete_bridge: false };
-    let outcome = site(&Thief).carry_out(&goal, None).unwrap();
+    let bed = Bed::new();
+    let outcome = bed.site(&Thief).carry_out(&THERE, None).unwrap();
     assert_eq!(outcome.end, End::Degraded, "{outcome:?}");
     let message = outcome.failure.unwrap().message;
     assert!(message.contains("trying again"), "{message}");
-    assert!(journal.read().unwrap().unwrap().is_open());
+    assert!(bed.record().is_open());
     // still out of reach
-    let (_, outcome) = site(&Nobody).recover().unwrap().unwrap();
-    assert_eq!(outcome.end, End::Degraded);
-    assert!(journal.read().unwrap().unwrap().is_open());
+    assert_eq!(bed.recover().end, End::Degraded);
+    assert!(bed.record().is_open());
 
     command(&["ip", "link", "set", "stolen0", "name", "nic0"]);
-    let (_, outcome) = site(&Nobody).recover().unwrap().unwrap();
+    let outcome = bed.recover();
     assert_eq!(outcome.end, End::RolledBack, "{outcome:?}");
-    assert!(!journal.read().unwrap().unwrap().is_open());
-    assert!(state.path().join("disarmed").exists(), "and the dead-man is relieved");
-    let found = addresses();
-    assert!(found.contains("nic0") && found.contains("192.0.2.7/24"), "{found}");
-    assert!(!found.contains("br-int"), "{found}");
-    assert_eq!(ovs.vsctl(&["list-ports", "br-int"]), "");
+    assert!(!bed.record().is_open());
+    assert!(bed.state.path().join("disarmed").exists(), "and the dead-man is relieved");
+    assert_eq!(bed.owner(), "nic0");
+    assert_eq!(bed.ovs.vsctl(&["list-ports", "br-int"]), "");
+}
+
+#[test]
+fn a_goal_that_is_found_reached_counts_only_with_the_gateway_that_answered_before() {
+    let bed = Bed::new();
+    bed.go(&THERE);
+    assert_eq!(bed.owner(), "br-int");
+    bed.interrupt();
+    assert_eq!(bed.recover().end, End::Reached);
+    assert_eq!(bed.owner(), "br-int");
+
+    bed.interrupt();
+    bed.gateway.ip("link set nic0-peer down");
+    let outcome = bed.recover();
+    assert_eq!(outcome.end, End::RolledBack, "{outcome:?}");
+    let failure = outcome.failure.unwrap();
+    assert_eq!(failure.reason, "GatewayUnreachable", "{failure:?}");
+    assert!(failure.message.contains("192.0.2.1"), "{failure:?}");
+    assert_eq!(bed.owner(), "nic0");
 }

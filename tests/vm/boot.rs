@@ -217,3 +217,78 @@ fn a_node_that_lost_power_reports_when_its_kubelet_has_the_api_again() -> Result
     assert_eq!(state::reachable(&node)?, Ok(()));
     Ok(())
 }
+
+/// What is cut once more while it makes good the first cut.
+#[test]
+fn a_power_cut_in_the_steps_of_a_boot_is_made_good_by_the_next() -> Result<()> {
+    const AGAIN: &str = "addresses on the bridge after a boot";
+    let node = Node::start()?;
+    let before = node.ip_state()?;
+    node.agent(THERE)?;
+    let there = node.ip_state()?;
+    for step in ["add 10.0.2.16/24 on br-int", "delete 10.0.2.16/24 on eth1"] {
+        node.vm.sh("sync")?;
+        node.vm.reset()?;
+        node.vm.boot_scripts()?;
+        assert!(state::reachable(&node)?.is_err(), "the database's row makes it dark");
+        let when = ["bed", "kill-when", "--cut", "--file", PROGRESS, "--contains", step, "--"];
+        let unit = ["/var/lib/pointsman/pointsman", "restore", "--boot"];
+        let took = node.vm.cut_by(&Command::new(when.into_iter().chain(unit)))?;
+        println!("power cut in a boot's step: {step} (up again in {took:.1?})");
+        node.vm.boot_scripts()?;
+        let output = restore(&node)?;
+        assert!(output.stdout.starts_with("Freed: "), "{}", output.stdout);
+        assert_eq!(state::reachable(&node)?, Ok(()));
+        assert_eq!(node.ip_state()?, before, "addresses and routes are whole, on the uplink");
+        let status = node.agent("status")?;
+        assert!(status.contains(&format!("{AGAIN}: open, ")), "{status}");
+        let output = node.try_agent(THERE)?;
+        assert_eq!(output.code(), Some(0), "{}{}", output.stdout, output.stderr);
+        let found = format!("an unfinished transaction was found ({AGAIN}): RolledBack");
+        assert!(output.stderr.contains(&found), "{}", output.stderr);
+        assert_eq!(node.ip_state()?, there);
+        assert_eq!(state::reachable(&node)?, Ok(()));
+    }
+    Ok(())
+}
+
+/// Cuts the power, and gives what the unit said on the boot after it.
+fn comes_back(node: &Node) -> Result<String> {
+    node.vm.sh("sync")?;
+    println!("up again in {:.1?}", node.vm.reset()?);
+    booted(node)?;
+    println!("  {}", node.vm.sh(ORDER)?);
+    let said = node.vm.sh("journalctl -q -o cat -u pointsman-boot")?;
+    println!("  {said}");
+    assert_eq!(state::reachable(node)?, Ok(()), "{said}");
+    let status = node.agent("status")?;
+    assert!(status.starts_with("addresses on the bridge: ended, Reached"), "{status}");
+    Ok(said)
+}
+
+/// A bridge that would take the addresses and keep them dark does not keep them.
+#[test]
+fn a_bridge_that_does_not_carry_the_node_after_a_boot_gives_the_uplink_back() -> Result<()> {
+    let node = Node::with_systemd()?;
+    let addresses = node.ip_state()?;
+    install_kubelet(&node, "exec sleep 100000")?;
+    node.agent(THERE)?;
+    // its flows were in memory
+    node.vm
+        .sh("ovs-ofctl add-flow br-int actions=NORMAL; ovs-vsctl set-fail-mode br-int secure")?;
+    let said = comes_back(&node)?;
+    assert!(said.contains("its fail_mode is secure"), "{said}");
+    assert_eq!(node.ip_state()?, addresses);
+
+    node.vm.sh("ovs-vsctl del-fail-mode br-int")?;
+    node.agent(THERE)?;
+    // its routers have fallen silent: nobody tells that the bridge forwards
+    node.vm.sh(
+        "sed -i 's/gateway 10.0.2.2$/gateway 10.0.2.98/; s/gateway fd77::77$/gateway fd77::98/' \
+         /etc/network/interfaces",
+    )?;
+    let said = comes_back(&node)?;
+    assert!(said.contains("no gateway answers out of br-int"), "{said}");
+    assert_eq!(node.vm.sh("ls /sys/class/net/eth1/master 2>/dev/null || :")?, "");
+    Ok(())
+}

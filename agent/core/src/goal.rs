@@ -37,6 +37,11 @@ pub enum Goal {
     },
     /// The CNI files alone.
     Cni,
+    /// After a boot: of the network alone, whatever else the configuration asks for.
+    Boot {
+        /// The bridge, which has the uplink already; or the uplink, which is freed.
+        to: Owner,
+    },
 }
 
 impl Goal {
@@ -74,14 +79,21 @@ impl Goal {
                     cni::Want { target: cni::Target::Payload, paths: settings.paths.clone() };
                 cni::plan_cni(&want, observed, way_back)
             }
+            Self::Boot { to } => boot::plan(*to, settings, observed, way_back),
         }
+    }
+
+    /// Whether nothing but [the network and Open vSwitch](Self::may_touch_network) is looked
+    /// at and changed, on the way there and back.
+    pub fn is_of_network_alone(&self) -> bool {
+        matches!(self, Self::Boot { .. })
     }
 
     /// Whether the bridge is to own the addresses when this goal is reached.
     pub fn wants_bridge(&self) -> bool {
         match self {
             Self::Profile { profile, .. } => profile.addresses == AddressesChoice::Bridge,
-            Self::Handover { to, .. } => *to == Owner::Bridge,
+            Self::Handover { to, .. } | Self::Boot { to } => *to == Owner::Bridge,
             Self::Modules { .. } | Self::Cni => false,
         }
     }
@@ -90,7 +102,7 @@ impl Goal {
     /// Open vSwitch. Where it cannot, no harbour has to be reached first.
     pub fn may_touch_network(&self) -> bool {
         match self {
-            Self::Profile { .. } | Self::Handover { .. } => true,
+            Self::Profile { .. } | Self::Handover { .. } | Self::Boot { .. } => true,
             Self::Modules { .. } | Self::Cni => false,
         }
     }
@@ -123,6 +135,8 @@ impl Goal {
                 let want = cni::Want { target: cni::Target::Before, paths: settings.paths.clone() };
                 cni::plan_cni(&want, observed, Some(checkpoint))
             }
+            // before it the uplink was held: that is nothing to come back to
+            Self::Boot { .. } => Self::plan_harbour(settings, observed, checkpoint),
         }
     }
 
@@ -153,6 +167,80 @@ impl fmt::Display for Goal {
             }
             Self::Modules { kernel, .. } => write!(f, "the in-tree modules for {kernel}"),
             Self::Cni => f.write_str("the payload's CNI files"),
+            Self::Boot { to: Owner::Bridge } => f.write_str("addresses on the bridge after a boot"),
+            Self::Boot { to: Owner::Uplink } => f.write_str("addresses on the uplink after a boot"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::OvsRunner;
+    use crate::model::{Address, Bridge, Datapath, Link, OvsDatabase, Port};
+    use crate::plan::{ovs, simulate};
+
+    fn settings(runner: &str) -> Settings {
+        let text = format!(
+            "[node]\nuplink = \"eth1\"\n[profiles.p]\nmodules = \"leave\"\ncni = \"leave\"\n\
+             addresses = \"leave\"\novs = \"{runner}\"\n"
+        );
+        Settings::parse(&text).unwrap()
+    }
+
+    /// The addresses on the uplink, a bridge without it, both daemons well.
+    fn before() -> Observed {
+        let link = |index, name: &str| Link {
+            index,
+            name: name.into(),
+            mac: Some("52:54:00:00:02:15".into()),
+            mtu: 1500,
+            up: true,
+            ..Link::default()
+        };
+        let mut observed = Observed::default();
+        let bridge = Link { kind: Some("openvswitch".into()), ..link(2, "br-int") };
+        observed.network.links = vec![link(1, "eth1"), bridge];
+        let address = serde_json::json!({"link": "eth1", "ip": "10.0.2.15", "prefix_len": 24,
+            "scope": 0, "flags": 0x80, "valid_lft": u32::MAX, "preferred_lft": u32::MAX, "protocol": 0});
+        let address: Address = serde_json::from_value(address).unwrap();
+        observed.network.addresses = vec![address];
+        let port = Port { name: "br-int".into(), kind: "internal".into(), ..Port::default() };
+        let row = Bridge { name: "br-int".into(), ports: vec![port], ..Bridge::default() };
+        observed.ovs.database = Some(OvsDatabase { bridges: vec![row], ..OvsDatabase::default() });
+        (observed.ovs.vswitchd, observed.ovs.ovsdb_server) = (true, true);
+        let vports = vec!["br-int".into()];
+        observed.ovs.datapaths = vec![Datapath { name: "ovs-system".into(), vports }];
+        observed
+    }
+
+    fn after(mut observed: Observed, plan: &Plan) -> Observed {
+        plan.steps().for_each(|step| simulate(&mut observed, step));
+        observed
+    }
+
+    #[test]
+    fn open_vswitch_that_hung_and_was_ended_runs_again_at_the_end_of_the_way_back() {
+        let goal = Goal::Handover { to: Owner::Bridge, delete_bridge: false };
+        let checkpoint = Checkpoint { schema: 1, transaction: "t".into(), before: before() };
+        // interrupted when the uplink was a port already, by a vswitchd that hangs
+        let mut hung = before();
+        let add = ovs::Step::AddPort { bridge: "br-int".into(), port: "eth1".into() };
+        ovs::simulate(&mut hung, &add);
+        hung.ovs.vswitchd_hangs = true;
+        for (runner, runs) in [("host", true), ("none", false)] {
+            let settings = settings(runner);
+            assert_eq!(settings.profiles["p"].ovs == OvsRunner::Host, runs);
+            let harbour = Goal::plan_harbour(&settings, &hung, &checkpoint).unwrap();
+            let harboured = after(hung.clone(), &harbour);
+            assert!(!harboured.ovs.vswitchd, "{harbour}");
+            let back = goal.plan_back(&settings, &harboured, &checkpoint).unwrap();
+            let there = after(harboured, &back);
+            assert_eq!(there.ovs.is_healthy(), runs, "{runner}: {back}");
+            let attached = &there.ovs.datapaths[0].vports;
+            assert!(!attached.contains(&"eth1".into()), "{runner}: {back}");
+            assert_eq!(there.network.addresses, before().network.addresses, "{runner}: {back}");
+            assert!(goal.plan_back(&settings, &there, &checkpoint).unwrap().is_empty());
         }
     }
 }

@@ -24,6 +24,15 @@ impl fmt::Display for Gateway {
     }
 }
 
+/// Who answered before the first change, and has to answer after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// By ARP or Neighbour Solicitation, out of the link that owned the addresses.
+    pub gateways: Vec<Gateway>,
+    /// Whether the API server took a new connection.
+    pub api: bool,
+}
+
 /// The next routers of the default routes of `main` that lead out by one of these links.
 ///
 /// One without an address of the node in its network cannot be asked, and is left out.

@@ -141,11 +141,19 @@ pub(super) fn restore(options: &Options) -> Result<Exit> {
     })
 }
 
-fn after_boot(options: &Options, journal: &Journal, record: &Record) -> Result<Exit> {
-    let executor = show::host(options, &record.settings);
+fn after_boot(options: &Options, journal: &Journal, last: &Record) -> Result<Exit> {
+    let executor = show::host(options, &last.settings);
     let teller = Teller { quiet: options.json };
-    let boot = Boot { record, executor: &executor, journal, progress: &teller };
-    let note = boot.come_up().map_err(show::boxed)?;
+    let deadman = DeadMan::default();
+    let site = Site {
+        settings: &last.settings,
+        executor: &executor,
+        journal,
+        progress: &teller,
+        deadman: &deadman,
+        api: None,
+    };
+    let note = Boot { last, site }.come_up().map_err(show::boxed)?;
     if options.json {
         println!("{}", show::json(&note));
     } else {

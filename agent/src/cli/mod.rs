@@ -38,7 +38,7 @@ pub fn main() -> ExitCode {
         Ok(options) => options,
         Err(error) => {
             eprintln!("pointsman: {error}\n\n{}", options::USAGE);
-            return ExitCode::from(1);
+            return ExitCode::from(Exit::Failed as u8);
         }
     };
     match dispatch(&options) {
@@ -53,22 +53,19 @@ pub fn main() -> ExitCode {
             } else {
                 eprintln!("pointsman: {}: {}", error.reason(), chain(&*error));
             }
-            ExitCode::from(1)
+            ExitCode::from(Exit::Failed as u8)
         }
     }
 }
 
-fn dispatch(options: &Options) -> Result<Exit, Box<dyn Reasoned>> {
-    if let Command::EnterHost(argv) | Command::EndWithAgent(argv) = &options.command {
-        let enter = matches!(options.command, Command::EnterHost(_));
-        return Err(enter_host::become_tool(argv, enter));
-    }
-    if let Command::Detach(argv) = &options.command {
-        return deadman::detach(argv);
-    }
-    host_command::tools_end_with_this_program();
-    telemetry::init(options.log_format);
+type Result<T> = std::result::Result<T, Box<dyn Reasoned>>;
+
+fn dispatch(options: &Options) -> Result<Exit> {
     match &options.command {
+        // these become another program, or leave one behind: no agent, and no tool of one
+        Command::EnterHost(argv) => Err(enter_host::become_tool(argv, true)),
+        Command::EndWithAgent(argv) => Err(enter_host::become_tool(argv, false)),
+        Command::Detach(argv) => deadman::detach(argv),
         Command::Help => {
             println!("{}", options::USAGE);
             Ok(Exit::Done)
@@ -77,13 +74,19 @@ fn dispatch(options: &Options) -> Result<Exit, Box<dyn Reasoned>> {
             println!("pointsman {}", env!("CARGO_PKG_VERSION"));
             Ok(Exit::Done)
         }
-        Command::Observe => show::observe(options),
-        Command::Status => show::status(options),
-        Command::Plan(subject) => chore::plan(options, subject),
-        Command::Apply(subject) => chore::apply(options, subject),
-        Command::Restore => chore::restore(options),
-        Command::Run => run::run(options),
-        Command::Deadman(token) => deadman::watch(options, token),
-        Command::EnterHost(_) | Command::EndWithAgent(_) | Command::Detach(_) => Ok(Exit::Failed),
+        Command::Observe => at_work(options, show::observe),
+        Command::Status => at_work(options, show::status),
+        Command::Plan(subject) => at_work(options, |options| chore::plan(options, subject)),
+        Command::Apply(subject) => at_work(options, |options| chore::apply(options, subject)),
+        Command::Restore => at_work(options, chore::restore),
+        Command::Run => at_work(options, run::run),
+        Command::Deadman(token) => at_work(options, |options| deadman::watch(options, token)),
     }
+}
+
+/// With a log, and with tools that end with this program.
+fn at_work(options: &Options, work: impl FnOnce(&Options) -> Result<Exit>) -> Result<Exit> {
+    host_command::tools_end_with_this_program();
+    telemetry::init(options.log_format);
+    work(options)
 }

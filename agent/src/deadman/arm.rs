@@ -74,7 +74,9 @@ impl DeadMan {
             state_dir: place.state_dir.clone(),
             ovsdb: record.settings.node.ovsdb.clone(),
         };
-        let text = serde_json::to_vec(&armed).unwrap_or_default();
+        let unwritten =
+            |error: serde_json::Error| file("write", &watched.files.armed())(error.into());
+        let text = serde_json::to_vec(&armed).map_err(unwritten)?;
         disk::write_whole(&watched.files.armed(), 0o600, &text).map_err(DeadmanError::Disk)?;
         if let Err(error) = begin(&place, &watched.files) {
             // a late one finds nothing to watch
@@ -163,15 +165,15 @@ fn open_clock(files: &Files) -> Result<File, DeadmanError> {
     options.open(&path).map_err(file("open", &path))
 }
 
-/// A copy that outlives the image; written only where it differs, and then tried.
+/// A copy that outlives the image; written only where it differs, and tried each time: one
+/// that is what it should be may yet not run, by a mount's or a policy's word.
 fn copy_binary(place: &Place) -> Result<(), DeadmanError> {
     let own = place.program.as_path();
     let copy = place.directory.join(BINARY);
-    if is_same(own, &copy) {
-        return Ok(());
+    if !is_same(own, &copy) {
+        let bytes = fs::read(own).map_err(file("read", own))?;
+        disk::write_whole(&copy, 0o755, &bytes).map_err(DeadmanError::Disk)?;
     }
-    let bytes = fs::read(own).map_err(file("read", own))?;
-    disk::write_whole(&copy, 0o755, &bytes).map_err(DeadmanError::Disk)?;
     place.probe().map_err(DeadmanError::Probe)
 }
 

@@ -1,5 +1,7 @@
 use super::*;
-use crate::disk;
+use crate::apply::Executor;
+use crate::disk::{self, HostRoot};
+use crate::host_command::HostTools;
 use std::fs;
 use std::process::{Child, Command};
 use std::sync::Barrier;
@@ -143,4 +145,30 @@ fn what_is_disarmed_or_of_another_boot_is_not_watched() {
     assert_eq!(names(dir.path()), ["fired"]);
     disk::write_whole(&files.armed(), 0o600, b"{").unwrap();
     assert_eq!(watch_it(&files).unwrap_err().reason(), "DeadmanNotArmed");
+}
+
+/// What a full disk, a `noexec` mount or a policy makes of a copy may pass, or may not.
+#[test]
+fn a_copy_that_did_not_run_once_is_tried_again_before_it_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, broken) = (dir.path().join("program"), dir.path().join("broken"));
+    let script = format!("#!/bin/sh\n[ ! -e {} ]\n", broken.display());
+    disk::write_whole(&program, 0o755, script.as_bytes()).unwrap();
+    disk::write_whole(&broken, 0o600, b"").unwrap();
+    let executor = Executor {
+        root: HostRoot::new("/"),
+        tools: HostTools::Here,
+        payload: PathBuf::new(),
+        store: PathBuf::new(),
+        ovsdb: PathBuf::new(),
+    };
+    let state = tempfile::tempdir().unwrap();
+    let deadman = DeadMan::of_program(&program);
+    for _ in 0..2 {
+        let error = deadman.put_copy(&executor, state.path()).unwrap_err();
+        assert!(matches!(error, DeadmanError::Probe(_)), "{error:?}");
+    }
+    fs::remove_file(&broken).unwrap();
+    deadman.put_copy(&executor, state.path()).unwrap();
+    assert_eq!(fs::read(state.path().join(BINARY)).unwrap(), script.as_bytes());
 }

@@ -2,36 +2,34 @@
 //! say so or carry out one transaction. It holds no state that the disk does not hold.
 
 mod sentry;
+mod told;
 
 use crate::apply::Executor;
-use crate::boot::{self, BootNote, Did};
 use crate::deadman::DeadMan;
 use crate::journal::{Journal, JournalError, Record};
 use crate::netlink::{self, NetlinkError, NetworkChange};
-use crate::node::{self, Node, NodeError, Outbox, Seen};
+use crate::node::{self, Node, NodeError, Seen};
 use crate::observe::{self, ObserveError};
 use crate::probe::ApiServer;
-use crate::report;
 use crate::transaction::{Outcome, Progress, Site, TransactionError};
 use crate::watch::Watch;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use pointsman_core::config::Settings;
-use pointsman_core::decision::{Attempt, Decision, Verdict};
+use pointsman_core::decision::{Attempt, Decision};
 use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::goal::Goal;
 use pointsman_core::keys::Annotations;
 use pointsman_core::model::Observed;
 use pointsman_core::phase::Phase;
-use pointsman_core::plan::switch;
-use pointsman_core::report::{Report, State};
-use pointsman_core::request::{ProfileId, verbatim};
+use pointsman_core::report::State;
+use pointsman_core::request::ProfileId;
 use sentry::{Sentry, Watched};
-use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinError;
+use told::{ChangedBack, Herald, Silent, blind, dark};
 
 /// How long a change may go unnoticed that no notification tells of.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -80,15 +78,6 @@ impl Reasoned for RunError {
         }
     }
 }
-
-/// The profile that was verified last, and the one before it: a note beside the journal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Profiles {
-    current: Option<ProfileId>,
-    previous: Option<ProfileId>,
-}
-
-const PROFILES: &str = "profiles.json";
 
 /// The part that works on the host; used from one blocking thread at a time.
 struct Workshop {
@@ -217,24 +206,6 @@ async fn follow(workshop: &Arc<Workshop>, node: &Node, seen: &Seen) -> Result<()
     Ok(())
 }
 
-/// What was repaired did not stay.
-#[derive(Debug, Error)]
-#[error(
-    "what the profile asks for was put in place three times and did not stay: somebody else \
-     changes it back; find out who, and ask again with pointsman.io/retry"
-)]
-struct ChangedBack;
-
-impl Reasoned for ChangedBack {
-    fn reason(&self) -> &'static str {
-        "ChangedBack"
-    }
-
-    fn is_transient(&self) -> bool {
-        true
-    }
-}
-
 async fn attempt(
     workshop: &Arc<Workshop>,
     node: &Node,
@@ -318,58 +289,6 @@ impl Workshop {
         let decision = self.watch.decide(annotations, &self.settings, &observed, before);
         Ok((observed, decision))
     }
-
-    fn report(&self, seen: &Seen, observed: &Observed, verdict: &Verdict) -> Report {
-        self.mind(observed, verdict.verified.is_some());
-        let mut profiles: Profiles = self.journal.read_note(PROFILES).unwrap_or_default();
-        if let Some(id) =
-            verdict.verified.as_ref().filter(|id| profiles.current.as_ref() != Some(id))
-        {
-            profiles = Profiles { current: Some(id.clone()), previous: profiles.current };
-            if let Err(error) = self.journal.write_note(PROFILES, &profiles) {
-                tracing::warn!(error = %chain(&error), "could not note the profile");
-            }
-        }
-        let current = profiles.current.filter(|id| self.is_verified(id, observed));
-        let mut report = report::of(&self.settings, observed);
-        report.observed = verbatim(&seen.annotations);
-        report.current_profile = current;
-        report.previous_profile = profiles.previous;
-        report.state = verdict.state;
-        report.reason.clone_from(&verdict.reason);
-        report.message.clone_from(&verdict.message);
-        self.tell_of_boot(observed, &mut report.message);
-        report.keep_transition_time(&seen.annotations);
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        report.keep_transition_time(&said);
-        *said = report.annotations();
-        report
-    }
-
-    /// Adds what the boot's unit did, where it did anything on this boot and nothing was
-    /// done since.
-    fn tell_of_boot(&self, observed: &Observed, message: &mut String) {
-        let boot = &observed.host.boot_id;
-        let note: Option<BootNote> = self.journal.read_note(boot::NOTE);
-        let last = self.journal.read().ok().flatten();
-        let is_last = last.is_some_and(|last| last.checkpoint.before.host.boot_id != *boot);
-        if let Some(note) = note.filter(|note| note.boot_id == *boot && is_last)
-            && note.did != Did::Nothing
-        {
-            message.push_str("; after the boot, before kubelet: ");
-            message.push_str(&note.message);
-        }
-    }
-
-    /// Whether a profile, of this content, is what the node is now.
-    fn is_verified(&self, id: &ProfileId, observed: &Observed) -> bool {
-        let Some(profile) = self.settings.profiles.get(&id.name) else { return false };
-        let manifest = observed.payload.as_ref().map(|payload| &payload.manifest);
-        let goal = Goal::Profile { name: id.name.clone(), profile: profile.clone() };
-        profile.digest(manifest) == id.content
-            && !switch::reboot_pending(&self.settings, profile, observed)
-            && matches!(goal.plan(&self.settings, observed, None), Ok(plan) if plan.is_empty())
-    }
 }
 
 fn attempt_of(record: &Record) -> Option<Attempt> {
@@ -382,61 +301,4 @@ fn attempt_of(record: &Record) -> Option<Attempt> {
         reason: failure.as_ref().map_or_else(String::new, |failure| failure.reason.clone()),
         message: failure.map_or_else(String::new, |failure| failure.message),
     })
-}
-
-/// The way back is still open after it was tried: nothing else is begun.
-fn dark(outcome: Option<Outcome>) -> Verdict {
-    let failure = outcome.and_then(|outcome| outcome.failure);
-    let (reason, message) = failure.map_or_else(
-        || ("Interrupted".to_owned(), "the way back is not taken yet; trying again".to_owned()),
-        |failure| (failure.reason, failure.message),
-    );
-    Verdict { state: State::Degraded, reason, message, verified: None }
-}
-
-/// The report of an agent that cannot see the host, or not begin.
-fn blind(seen: &Seen, error: &dyn Reasoned) -> Report {
-    let mut report = report::empty();
-    report.observed = verbatim(&seen.annotations);
-    report.state = State::Pending;
-    report.reason = error.reason().into();
-    report.message = chain(error);
-    report.keep_transition_time(&seen.annotations);
-    report
-}
-
-/// Nobody listens: recovery runs before the Node is known.
-struct Silent;
-
-impl Progress for Silent {
-    fn tell(&self, phase: Phase, words: &str) {
-        tracing::info!(%phase, "{words}");
-    }
-}
-
-/// Tells the Node of every phase.
-struct Herald {
-    outbox: Outbox,
-    seen: Seen,
-    observed: Observed,
-    profile: ProfileId,
-    phase: Mutex<Option<Phase>>,
-}
-
-impl Progress for Herald {
-    fn tell(&self, phase: Phase, words: &str) {
-        tracing::info!(%phase, "{words}");
-        let mut last = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.replace(phase) == Some(phase) {
-            return;
-        }
-        let mut report = report::empty();
-        report.boot_id.clone_from(&self.observed.host.boot_id);
-        report.observed = verbatim(&self.seen.annotations);
-        report.state = State::Working;
-        report.phase = Some(phase);
-        report.reason = "Switching".into();
-        report.message = format!("taking the node to {}: {words}", self.profile.name);
-        self.outbox.post(&self.seen.uid, report);
-    }
 }

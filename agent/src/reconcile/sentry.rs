@@ -199,7 +199,7 @@ impl Workshop {
             ),
         };
         let before = sentry.verified.observed.clone();
-        match self.site(&super::Silent).retreat(record, before, failure) {
+        match self.site(&super::told::Silent).retreat(record, before, failure) {
             Ok(outcome) if outcome.end == End::Degraded => {
                 sentry.guard = after;
                 Watched::Taken

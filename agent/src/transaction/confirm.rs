@@ -4,17 +4,21 @@ use super::{Failure, Site, touches_network};
 use crate::journal::Record;
 use crate::observe;
 use crate::probe::{self, answering};
+use pointsman_core::config::Settings;
 use pointsman_core::error::{Reasoned as _, chain};
 use pointsman_core::model::Observed;
 use pointsman_core::plan::Plan;
 use pointsman_core::plan::handover::Owner;
 use pointsman_core::plan::switch;
-use pointsman_core::probe::{Gateway, gateways};
+use pointsman_core::probe::{Baseline, Gateway, gateways};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// How long a gateway is waited for before a move: one that is there answers in milliseconds.
 const BASELINE: Duration = Duration::from_secs(1);
+/// How long a link that has just come up may take until its switch forwards: after a boot
+/// nobody knows that it does.
+const LINK_UP: Duration = Duration::from_secs(20);
 /// One round of questions.
 const ROUND: Duration = Duration::from_secs(2);
 /// What the dead-man grants for one round.
@@ -25,17 +29,12 @@ const API_LOST: &str = "ApiLost";
 /// The same, and it does not answer after going back either.
 const API_UNREACHABLE: &str = "ApiUnreachable";
 
-/// Who answered before the first change.
-#[derive(Debug, Default)]
-pub(super) struct Baseline {
-    gateways: Vec<Gateway>,
-    api: bool,
-}
-
 impl Site<'_> {
     /// Asks everybody once, where the plan touches the network.
     pub(super) fn baseline(&self, plan: &Plan, observed: &Observed) -> Baseline {
-        let Some(link) = self.owner(observed).filter(|_| plan.steps().any(touches_network)) else {
+        let Some(link) =
+            owner(self.settings, observed).filter(|_| plan.steps().any(touches_network))
+        else {
             return Baseline::default();
         };
         let node = &self.settings.node;
@@ -53,10 +52,21 @@ impl Site<'_> {
     }
 
     /// Until everybody answers who did, or the time is over.
-    pub(super) fn confirm(&self, record: &Record, baseline: &Baseline) -> Result<(), Failure> {
+    ///
+    /// Where nobody was asked before, one of the gateways that the node has now suffices: of
+    /// the others nobody knows whether they ever did.
+    pub(super) fn confirm(&self, record: &Record) -> Result<(), Failure> {
         let limit = Duration::from_secs(record.settings.switch.confirm_timeout.into());
         let start = Instant::now();
-        self.gateways_answer(record, &baseline.gateways, limit)?;
+        let Some(baseline) = &record.baseline else {
+            if !record.goal.may_touch_network() {
+                return Ok(());
+            }
+            let node = &record.settings.node;
+            let known = gateways(&self.reachability(record)?, [&node.uplink, &node.bridge]);
+            return self.gateways_answer(record, &known, Who::One, limit.max(LINK_UP));
+        };
+        self.gateways_answer(record, &baseline.gateways, Who::All, limit)?;
         let Some(api) = self.api.filter(|_| baseline.api) else { return Ok(()) };
         self.tell(record, &format!("connecting anew to the API server {api}"));
         let left = limit.saturating_sub(start.elapsed());
@@ -76,16 +86,20 @@ impl Site<'_> {
         &self,
         record: &Record,
         wanted: &[Gateway],
+        who: Who,
         limit: Duration,
     ) -> Result<(), Failure> {
+        let may_be_silent = match who {
+            Who::All => 0,
+            Who::One => wanted.len().saturating_sub(1),
+        };
         let mut silent = wanted.to_vec();
         let start = Instant::now();
         let mut link = String::new();
-        while !silent.is_empty() {
+        while silent.len() > may_be_silent {
             self.deadman.grant(GRANT);
-            let seen = observe::reachability(self.executor, self.settings)
-                .map_err(|error| super::failure_of(&error))?;
-            link = self.owner(&seen).unwrap_or_default();
+            let seen = self.reachability(record)?;
+            link = owner(&record.settings, &seen).unwrap_or_default();
             let names: Vec<IpAddr> = silent.iter().map(|gateway| gateway.ip).collect();
             self.tell(record, &format!("asking {} out of {link}", probe::words(&names)));
             let round = ROUND.min(limit.saturating_sub(start.elapsed()));
@@ -100,18 +114,27 @@ impl Site<'_> {
                 break;
             }
         }
-        if silent.is_empty() {
+        if silent.len() <= may_be_silent {
             return Ok(());
         }
         let names: Vec<IpAddr> = silent.iter().map(|gateway| gateway.ip).collect();
-        Err(Failure {
-            reason: "GatewayUnreachable".into(),
-            message: format!(
-                "the gateway {} answered before the move, and not out of {link} within {} s after it",
-                probe::words(&names),
-                limit.as_secs()
+        let (names, seconds) = (probe::words(&names), limit.as_secs());
+        let message = match who {
+            Who::All => format!(
+                "the gateway {names} answered before the move, and not out of {link} within {seconds} s after it"
             ),
-        })
+            Who::One => {
+                format!(
+                    "no gateway answers out of {link} within {seconds} s after the move: {names}"
+                )
+            }
+        };
+        Err(Failure { reason: "GatewayUnreachable".into(), message })
+    }
+
+    fn reachability(&self, record: &Record) -> Result<Observed, Failure> {
+        observe::reachability(self.executor, &record.settings)
+            .map_err(|error| super::failure_of(&error))
     }
 
     /// After going back: was it the move, or is it the API server?
@@ -133,13 +156,20 @@ impl Site<'_> {
         self.journal.note(words);
         self.progress.tell(record.phase, words);
     }
+}
 
-    /// The link that owns the node's addresses.
-    fn owner(&self, observed: &Observed) -> Option<String> {
-        let node = &self.settings.node;
-        Some(match switch::owner(self.settings, observed)? {
-            Owner::Bridge => node.bridge.clone(),
-            Owner::Uplink => node.uplink.clone(),
-        })
-    }
+/// Of several gateways.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Who {
+    All,
+    One,
+}
+
+/// The link that owns the node's addresses.
+fn owner(settings: &Settings, observed: &Observed) -> Option<String> {
+    let node = &settings.node;
+    Some(match switch::owner(settings, observed)? {
+        Owner::Bridge => node.bridge.clone(),
+        Owner::Uplink => node.uplink.clone(),
+    })
 }

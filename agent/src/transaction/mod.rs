@@ -3,8 +3,10 @@
 //! The way back is planned like the way forth, from what is observed then. There is
 //! no list of undo steps that could be wrong.
 
+mod after_boot;
 mod armed;
 mod confirm;
+mod found;
 mod retreat;
 mod way_back;
 
@@ -13,7 +15,6 @@ use crate::deadman::{DeadMan, DeadmanError};
 use crate::journal::{Failure, JOURNAL_SCHEMA, Journal, JournalError, Record};
 use crate::observe;
 use crate::probe::ApiServer;
-use confirm::Baseline;
 use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
 use pointsman_core::config::Settings;
 use pointsman_core::error::{Reasoned, chain};
@@ -148,18 +149,17 @@ impl Site<'_> {
                 return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
             }
         };
-        let notes = plan.notes.clone();
         if plan.is_empty() {
-            return ended(Phase::Preparing.after(Event::NothingToDo)?, None, notes);
+            return ended(Phase::Preparing.after(Event::NothingToDo)?, None, plan.notes);
         }
-        let baseline = self.baseline(&plan, &observed);
+        let baseline = Some(self.baseline(&plan, &observed));
         let is_first = way_back.is_none();
         let checkpoint = way_back.unwrap_or_else(|| Checkpoint {
             schema: CHECKPOINT_SCHEMA,
             transaction: transaction_id(&observed),
             before: observed,
         });
-        let mut record = Record {
+        let record = Record {
             schema: JOURNAL_SCHEMA,
             goal: goal.clone(),
             settings: self.settings.clone(),
@@ -167,63 +167,32 @@ impl Site<'_> {
             checkpoint,
             phase: Phase::Preparing.after(Event::CheckpointWritten)?,
             failure: None,
+            baseline,
+            former: None,
         };
+        self.begin(record, plan, began, is_first)
+    }
+
+    /// From the first write of the record, before which nothing has changed, to the end.
+    ///
+    /// `is_first`: its checkpoint is of no earlier transaction that was left half done.
+    fn begin(
+        &self,
+        mut record: Record,
+        plan: Plan,
+        began: Instant,
+        is_first: bool,
+    ) -> Result<Outcome, TransactionError> {
         self.journal.write(&record)?;
         self.journal.begin_progress(began);
         self.journal.note("the way back is on disk");
         if let Err(error) = self.arm(&record, &plan) {
             return self.unarmed(record, &error, is_first);
         }
-        match self.apply_and_verify(&mut record, &plan, &baseline)? {
-            Ok(()) => self.close(record, Event::Closed, notes),
+        match self.apply_and_verify(&mut record, &plan)? {
+            Ok(()) => self.close(record, Event::Closed, plan.notes),
             Err(failure) => self.take_back(record, failure, Event::Failed),
         }
-    }
-
-    /// What an open journal asks for: confirm the goal where it is reached, else go back.
-    ///
-    /// None where no transaction is open.
-    pub fn recover(&self) -> Result<Option<(Record, Outcome)>, TransactionError> {
-        let Some(mut record) = self.journal.read()?.filter(Record::is_open) else {
-            return Ok(None);
-        };
-        let executor = self.executor.placed(&record.settings);
-        let site = Site { executor: &executor, ..*self };
-        let outcome = if record.phase != Phase::RollingBack && site.is_reached(&record) {
-            record.phase = Phase::Committing;
-            site.close(record.clone(), Event::Closed, vec![])?
-        } else {
-            let failure = record.failure.clone().unwrap_or_else(|| Failure {
-                reason: "Interrupted".into(),
-                message: format!(
-                    "the agent or the node stopped while {} was under way",
-                    record.goal
-                ),
-            });
-            site.take_back(record.clone(), failure, Event::Interrupted)?
-        };
-        Ok(Some((record, outcome)))
-    }
-
-    /// Whether the goal of an interrupted transaction is what the host is. Another kernel
-    /// than the one it was for proves nothing.
-    fn is_reached(&self, record: &Record) -> bool {
-        let Ok(host) = observe::host(self.executor) else { return false };
-        host.kernel == record.checkpoint.before.host.kernel
-            && matches!(self.left_to_do(record, Way::Forth), Ok(plan) if plan.is_empty())
-    }
-
-    /// Takes the way back of the journal's transaction, whatever its phase.
-    pub fn restore(&self) -> Result<Option<Outcome>, TransactionError> {
-        let Some(mut record) = self.journal.read()? else { return Ok(None) };
-        record.phase = Phase::Applying;
-        let failure = Failure {
-            reason: "Restored".into(),
-            message: "a person asked for the way back".into(),
-        };
-        let executor = self.executor.placed(&record.settings);
-        let site = Site { executor: &executor, ..*self };
-        site.take_back(record, failure, Event::Failed).map(Some)
     }
 
     fn observe(&self, settings: &Settings) -> Result<Observed, observe::ObserveError> {
@@ -234,7 +203,6 @@ impl Site<'_> {
         &self,
         record: &mut Record,
         plan: &Plan,
-        baseline: &Baseline,
     ) -> Result<Result<(), Failure>, TransactionError> {
         if plan.steps().any(boot::needs_program)
             && let Err(error) = self.deadman.put_copy(self.executor, self.journal.directory())
@@ -245,9 +213,7 @@ impl Site<'_> {
             return Ok(Err(failure_of(&error)));
         }
         record.phase = record.phase.after(Event::StepsDone)?;
-        if let Err(failure) =
-            self.verify(record, Way::Forth).and_then(|()| self.confirm(record, baseline))
-        {
+        if let Err(failure) = self.verify(record, Way::Forth).and_then(|()| self.confirm(record)) {
             return Ok(Err(failure));
         }
         record.phase = record.phase.after(Event::Verified)?;
@@ -277,9 +243,10 @@ impl Site<'_> {
     fn left_to_do(&self, record: &Record, way: Way) -> Result<Plan, Failure> {
         let (settings, checkpoint) = (&record.settings, &record.checkpoint);
         self.deadman.grant(LOOK);
-        let observed = match way {
-            Way::Harbour => observe::reachability(self.executor, settings),
-            Way::Forth | Way::Back => self.observe(settings),
+        let observed = if way == Way::Harbour || record.goal.is_of_network_alone() {
+            observe::reachability(self.executor, settings)
+        } else {
+            self.observe(settings)
         };
         let observed = observed.map_err(|error| failure_of(&error))?;
         match way {

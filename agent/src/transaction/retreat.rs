@@ -27,6 +27,7 @@ impl Site<'_> {
             checkpoint: Checkpoint { schema: CHECKPOINT_SCHEMA, transaction, before },
             phase: Phase::RollingBack,
             failure: Some(failure.clone()),
+            former: None,
             ..lost
         };
         // as on every way back: a full disk must not keep the node dark

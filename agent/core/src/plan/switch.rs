@@ -139,10 +139,20 @@ pub fn plan_addresses_back(
 ) -> Result<Plan, Refusal> {
     let mut draft = Draft { salvage: true, ..Draft::new(settings, observed, Some(checkpoint)) };
     let delete_bridge = made_the_bridge(settings, observed, checkpoint);
+    // a daemon that hung was ended, so that it could not take the uplink again: what starts now
+    // does not find it in the database
+    if checkpoint.before.ovs.is_healthy() && is_run_by_host(settings) {
+        draft.start();
+    }
     if let Some(owner) = owner(settings, &checkpoint.before) {
         draft.hand_over(owner, delete_bridge)?;
     }
     Ok(draft.plan)
+}
+
+/// A handover is of no profile: one that leaves Open vSwitch to somebody else speaks for all.
+fn is_run_by_host(settings: &Settings) -> bool {
+    settings.profiles.values().all(|profile| profile.ovs == OvsRunner::Host)
 }
 
 /// Who owns the node's addresses; nobody where neither link has a global one.

@@ -33,7 +33,7 @@ pub fn owner_at_end(
     let before = switch::owner(settings, &checkpoint.before);
     match phase {
         Phase::Ended(End::Reached) => match goal {
-            Goal::Handover { to, .. } => Some(*to),
+            Goal::Handover { to, .. } | Goal::Boot { to } => Some(*to),
             Goal::Profile { profile, .. } => match profile.addresses {
                 AddressesChoice::Bridge => Some(Owner::Bridge),
                 AddressesChoice::Uplink => Some(Owner::Uplink),

@@ -57,6 +57,11 @@ pub fn paths() -> [String; 5] {
 /// After the network's own configuration and Open vSwitch, since what those two make of the
 /// node is what it judges; before whatever needs the node to be reachable. Ordering pulls
 /// nothing in, so names of units that are not there do no harm.
+///
+/// The dead-man of what it changes is a unit of its own, and the first to see that it hangs.
+/// The limit is for what hangs before anything is changed: then kubelet may start. It holds
+/// SIGTERM back, so it is killed by what cannot be held back, and a dead-man that watches goes
+/// on. Without `Restart=`, which older systemds (before 244) refuse for `oneshot`.
 pub fn text(state_dir: &str) -> String {
     format!(
         "# Written by Pointsman while the bridge may own the node's addresses.\n\
@@ -73,6 +78,7 @@ pub fn text(state_dir: &str) -> String {
          Type=oneshot\n\
          ExecStart={state_dir}/{PROGRAM} restore --boot --state-dir {state_dir}\n\
          TimeoutStartSec={LIMIT}\n\
+         KillSignal=SIGKILL\n\
          \n\
          [Install]\n\
          WantedBy=multi-user.target\n"

@@ -6,6 +6,7 @@
 mod chore;
 mod deadman;
 mod enter_host;
+mod kernels;
 mod options;
 mod run;
 mod show;
@@ -79,6 +80,7 @@ fn dispatch(options: &Options) -> Result<Exit, Box<dyn Reasoned>> {
         }
         Command::Observe => show::observe(options),
         Command::Status => show::status(options),
+        Command::Kernels => kernels::kernels(options),
         Command::Plan(subject) => chore::plan(options, subject),
         Command::Apply(subject) => chore::apply(options, subject),
         Command::Restore => chore::restore(options),

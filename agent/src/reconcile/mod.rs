@@ -2,6 +2,7 @@
 //! say so or carry out one transaction. It holds no state that the disk does not hold.
 
 mod sentry;
+mod trees;
 
 use crate::apply::Executor;
 use crate::boot::{self, BootNote, Did};
@@ -19,19 +20,22 @@ use pointsman_core::config::Settings;
 use pointsman_core::decision::{Attempt, Decision, Verdict};
 use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::goal::Goal;
+use pointsman_core::kernels::Kernels;
 use pointsman_core::keys::Annotations;
 use pointsman_core::model::Observed;
 use pointsman_core::phase::Phase;
 use pointsman_core::plan::switch;
 use pointsman_core::report::{Report, State};
-use pointsman_core::request::{ProfileId, verbatim};
+use pointsman_core::request::{ProfileId, Request, verbatim};
 use sentry::{Sentry, Watched};
+
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinError;
+use trees::Trees;
 
 /// How long a change may go unnoticed that no notification tells of.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -101,6 +105,7 @@ struct Workshop {
     watch: Watch,
     /// Over a bridge that owns the addresses.
     sentry: Mutex<Option<Sentry>>,
+    trees: Mutex<Trees>,
 }
 
 /// Follows one Node until told to stop.
@@ -112,7 +117,8 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let said = Mutex::default();
     let (deadman, watch, sentry) = (DeadMan::default(), Watch::default(), Mutex::default());
-    let workshop = Workshop { settings, executor, journal, deadman, said, watch, sentry };
+    let trees = Mutex::default();
+    let workshop = Workshop { settings, executor, journal, deadman, said, watch, sentry, trees };
     let workshop = Arc::new(workshop);
     // before the API server is asked anything: it may be what the way back leads to
     recover(&workshop).await?;
@@ -126,6 +132,8 @@ pub async fn run(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut guarding = tokio::time::interval(sentry::LOOK);
     guarding.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut treading = tokio::time::interval(trees::LOOK);
+    treading.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen: Option<Seen> = None;
     loop {
         tokio::select! {
@@ -134,6 +142,9 @@ pub async fn run(
                 None => return Ok(()),
             },
             _ = tick.tick() => {}
+            _ = treading.tick() => if !on_host(&workshop, Workshop::trees_changed).await? {
+                continue;
+            },
             _ = guarding.tick() => match on_host(&workshop, Workshop::stand_guard).await? {
                 Watched::Nothing => continue,
                 Watched::Taken => reconnect(&node).await,
@@ -339,6 +350,7 @@ impl Workshop {
         report.reason.clone_from(&verdict.reason);
         report.message.clone_from(&verdict.message);
         self.tell_of_boot(observed, &mut report.message);
+        self.tell_of_next_kernel(seen, observed, &mut report);
         report.keep_transition_time(&seen.annotations);
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         report.keep_transition_time(&said);
@@ -358,6 +370,18 @@ impl Workshop {
         {
             message.push_str("; after the boot, before kubelet: ");
             message.push_str(&note.message);
+        }
+    }
+
+    /// Warns of a kernel that boots next and would not load what is asked for.
+    fn tell_of_next_kernel(&self, seen: &Seen, observed: &Observed, report: &mut Report) {
+        let default = self.settings.default_profile.as_deref();
+        let Ok(Some(request)) = Request::read(&seen.annotations, default) else { return };
+        let Some(profile) = self.settings.profiles.get(&request.wanted.name) else { return };
+        report.warning = Kernels::of(observed, &self.settings.paths).warning(profile.modules);
+        if let Some(warning) = &report.warning {
+            report.message.push_str("; warning: ");
+            report.message.push_str(&warning.message);
         }
     }
 

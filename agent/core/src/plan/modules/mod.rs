@@ -24,7 +24,8 @@ pub use live::{Loaded, loaded, reboot_pending};
 pub use overrides::{
     OTHER_DIRECTORIES, OVERRIDE_FILE, SET_DIRECTORY, is_conf, is_release, parse_depmod,
 };
-pub use state::which_set;
+pub(crate) use state::owner;
+pub use state::{dangling, which_set};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Activate, Paths};

@@ -2,6 +2,7 @@
 
 use crate::node::timestamp;
 use pointsman_core::config::Settings;
+use pointsman_core::kernels::Kernels;
 use pointsman_core::model::Observed;
 use pointsman_core::plan::cni::{self, Places};
 use pointsman_core::plan::modules::which_set;
@@ -26,6 +27,8 @@ pub(crate) fn empty() -> Report {
         address_owner: None,
         cni_version: None,
         uplink_mtu: None,
+        kernels: String::new(),
+        warning: None,
     }
 }
 
@@ -45,6 +48,7 @@ pub(crate) fn of(settings: &Settings, observed: &Observed) -> Report {
         cni_version: cni::installed_version(observed, &Places::of(&settings.paths))
             .map(ToString::to_string),
         uplink_mtu: uplink.map(|link| link.mtu),
+        kernels: Kernels::of(observed, &settings.paths).annotation(),
         ..empty()
     }
 }

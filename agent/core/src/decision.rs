@@ -3,6 +3,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Profile, Settings};
+use crate::drift;
 use crate::error::{Reasoned, chain};
 use crate::goal::Goal;
 use crate::keys::Annotations;
@@ -125,7 +126,7 @@ pub fn decide_watching(
         }
     };
     if plan.is_empty() {
-        return reached(settings, profile, observed, id, (&plan, watch));
+        return reached(settings, profile, observed, id, (&plan, watch, last));
     }
     if plan.steps().any(is_disruptive) {
         if let Some(before) = watch.repaired {
@@ -136,7 +137,7 @@ pub fn decide_watching(
         }
     }
     let this_boot = last.is_some_and(|last| last.boot_id == observed.host.boot_id);
-    pending(&request, (last, this_boot), &plan, goal, id)
+    pending(&request, (last, this_boot), &plan, (goal, id), (settings, observed))
 }
 
 /// The profile of a name, and its identity.
@@ -167,9 +168,16 @@ fn reached(
     profile: &Profile,
     observed: &Observed,
     id: ProfileId,
-    (plan, watch): (&Plan, Watch<'_>),
+    (plan, watch, last): (&Plan, Watch<'_>, Option<&Attempt>),
 ) -> Decision {
     if switch::reboot_pending(settings, profile, observed) {
+        let booted_since = last
+            .is_some_and(|last| last.end == End::Reached && last.boot_id != observed.host.boot_id);
+        if booted_since
+            && let Some((reason, message)) = drift::of_memory(&id.name, settings, profile, observed)
+        {
+            return say(State::Degraded, reason, message);
+        }
         let message = format!(
             "the files of {} are in place, and the kernel still runs the former module set; \
              reboot the node to load the new one",
@@ -236,8 +244,8 @@ fn pending(
     request: &Request,
     (last, this_boot): (Option<&Attempt>, bool),
     plan: &Plan,
-    goal: Goal,
-    profile: ProfileId,
+    (goal, profile): (Goal, ProfileId),
+    (settings, observed): (&Settings, &Observed),
 ) -> Decision {
     let disrupts = plan.steps().any(is_disruptive);
     let attempt = Decision::Attempt { goal, profile, request: request.observed.clone() };
@@ -253,15 +261,10 @@ fn pending(
         return stands;
     }
     match last {
-        Some(last) if last.end == End::Reached && disrupts && this_boot => {
-            let steps: Vec<String> = plan.steps().take(3).map(Step::to_string).collect();
-            let message = format!(
-                "{} was verified and is no longer what the node is; to restore it would disrupt \
-                 the node, so nothing was changed; ask again with pointsman.io/retry; first steps: {}",
-                request.wanted.name,
-                steps.join("; ")
-            );
-            say(State::Degraded, "Drifted", message)
+        Some(last) if last.end == End::Reached && this_boot && plan.steps().any(drift::is_felt) => {
+            let name = &request.wanted.name;
+            let (reason, message) = drift::of_plan(name, settings, observed, plan);
+            say(State::Degraded, reason, message)
         }
         Some(_) | None => attempt,
     }

@@ -38,9 +38,11 @@ pub const ADDRESS_OWNER: &str = "pointsman.io/address-owner";
 pub const CNI_VERSION: &str = "pointsman.io/cni-version";
 /// Written by the agent: MTU of the uplink, bytes.
 pub const UPLINK_MTU: &str = "pointsman.io/uplink-mtu";
+/// Written by the agent: one line per installed kernel, see [`crate::kernels`].
+pub const KERNELS: &str = "pointsman.io/kernels";
 
 /// Every key that the agent writes, and no other: the whole of one report.
-pub const AGENT_KEYS: [&str; 14] = [
+pub const AGENT_KEYS: [&str; 15] = [
     OBSERVED,
     CURRENT_PROFILE,
     PREVIOUS_PROFILE,
@@ -55,6 +57,7 @@ pub const AGENT_KEYS: [&str; 14] = [
     ADDRESS_OWNER,
     CNI_VERSION,
     UPLINK_MTU,
+    KERNELS,
 ];
 
 /// A Node's annotations, or those of them that matter here.

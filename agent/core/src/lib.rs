@@ -21,9 +21,11 @@
 pub mod checkpoint;
 pub mod config;
 pub mod decision;
+mod drift;
 pub mod error;
 pub mod goal;
 pub mod guard;
+pub mod kernels;
 pub mod keys;
 pub mod model;
 pub mod payload;

@@ -1,5 +1,6 @@
 //! What the agent says of itself, in words that a person and a script share.
 
+use crate::kernels::Why;
 use crate::keys::{self, Annotations};
 use crate::model::ModuleState;
 use crate::phase::Phase;
@@ -77,6 +78,11 @@ pub struct Report {
     pub cni_version: Option<String>,
     /// Bytes; none where there is no uplink.
     pub uplink_mtu: Option<u32>,
+    /// [`crate::kernels::Kernels::annotation`]; empty before the first look.
+    pub kernels: String,
+    /// What an Event is to tell beside the state; no annotation.
+    #[serde(skip)]
+    pub warning: Option<Why>,
 }
 
 impl Report {
@@ -100,6 +106,7 @@ impl Report {
             (keys::ADDRESS_OWNER, text(self.address_owner.as_ref())),
             (keys::CNI_VERSION, text(self.cni_version.as_ref())),
             (keys::UPLINK_MTU, text(self.uplink_mtu.as_ref())),
+            (keys::KERNELS, self.kernels.clone()),
         ]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value))
@@ -218,6 +225,8 @@ mod tests {
             address_owner: Some(Owner::Bridge),
             cni_version: Some("4.1.2".into()),
             uplink_mtu: Some(1500),
+            kernels: "6.1.0 ready=both set=nsx boot=running".into(),
+            warning: None,
         }
     }
 

@@ -6,6 +6,7 @@
 mod chore;
 mod deadman;
 mod enter_host;
+mod kernels;
 mod options;
 mod run;
 mod show;
@@ -76,6 +77,7 @@ fn dispatch(options: &Options) -> Result<Exit> {
         }
         Command::Observe => at_work(options, show::observe),
         Command::Status => at_work(options, show::status),
+        Command::Kernels => at_work(options, kernels::kernels),
         Command::Plan(subject) => at_work(options, |options| chore::plan(options, subject)),
         Command::Apply(subject) => at_work(options, |options| chore::apply(options, subject)),
         Command::Restore => at_work(options, chore::restore),

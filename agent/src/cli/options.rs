@@ -15,6 +15,8 @@ usage: pointsman [OPTION...] COMMAND
   run                                   watch this node's own Node object and follow it
   observe                               print what the host is, as JSON
   status                                print the open or last transaction
+  kernels                               print which module sets each installed kernel is ready
+                                        for, and which boots next
   plan | apply --profile P              a whole switch, with or without a cluster
   handover plan | apply --to bridge|uplink [--delete-bridge]
   modules  plan | apply --to in-tree|payload [--kernel K] [--activate live|reboot]
@@ -45,6 +47,7 @@ pub(super) enum Command {
     Run,
     Observe,
     Status,
+    Kernels,
     Plan(Subject),
     Apply(Subject),
     Restore,
@@ -217,6 +220,7 @@ fn command(words: &[String]) -> Result<Command, lexopt::Error> {
         ["run"] => Ok(Command::Run),
         ["observe"] => Ok(Command::Observe),
         ["status"] => Ok(Command::Status),
+        ["kernels"] => Ok(Command::Kernels),
         ["restore"] => Ok(Command::Restore),
         ["deadman", token] => Ok(Command::Deadman(token.to_owned())),
         ["plan"] => Ok(Command::Plan(Subject::Profile)),

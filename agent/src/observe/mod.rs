@@ -1,6 +1,7 @@
 //! Reads what the host is; changes nothing.
 
 mod boot;
+pub(crate) mod boot_loader;
 mod cni;
 mod host;
 pub mod modules;
@@ -85,6 +86,7 @@ pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, Obs
     let mut observed = reachability(executor, settings)?;
     boot::observe_boot(&executor.root, &mut observed.files).map_err(of("the unit for a boot"))?;
     observed.owners = Some(owners::observe(&executor.root, &settings.node, &observed.network));
+    observed.boot_loader = Some(boot_loader::observe(&executor.root, &settings.paths.modules));
     observe_payload(&mut observed, &executor.payload);
     observe_cni(&mut observed, &executor.root, &settings.paths, &executor.payload)
         .map_err(of("the CNI files"))?;

@@ -3,6 +3,7 @@
 
 mod sentry;
 mod told;
+mod trees;
 
 use crate::apply::Executor;
 use crate::deadman::DeadMan;
@@ -30,6 +31,7 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinError;
 use told::{ChangedBack, Herald, Silent, blind, dark};
+use trees::Trees;
 
 /// How long a change may go unnoticed that no notification tells of.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -90,6 +92,7 @@ struct Workshop {
     watch: Watch,
     /// Over a bridge that owns the addresses.
     sentry: Mutex<Option<Sentry>>,
+    trees: Mutex<Trees>,
 }
 
 /// Follows one Node until told to stop.
@@ -101,7 +104,8 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let said = Mutex::default();
     let (deadman, watch, sentry) = (DeadMan::default(), Watch::default(), Mutex::default());
-    let workshop = Workshop { settings, executor, journal, deadman, said, watch, sentry };
+    let trees = Mutex::default();
+    let workshop = Workshop { settings, executor, journal, deadman, said, watch, sentry, trees };
     let workshop = Arc::new(workshop);
     // before the API server is asked anything: it may be what the way back leads to
     recover(&workshop).await?;
@@ -115,6 +119,8 @@ pub async fn run(
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut guarding = tokio::time::interval(sentry::LOOK);
     guarding.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut treading = tokio::time::interval(trees::LOOK);
+    treading.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut seen: Option<Seen> = None;
     loop {
         tokio::select! {
@@ -123,6 +129,9 @@ pub async fn run(
                 None => return Ok(()),
             },
             _ = tick.tick() => {}
+            _ = treading.tick() => if !on_host(&workshop, Workshop::trees_changed).await? {
+                continue;
+            },
             _ = guarding.tick() => match on_host(&workshop, Workshop::stand_guard).await? {
                 Watched::Nothing => continue,
                 Watched::Taken => reconnect(&node).await,

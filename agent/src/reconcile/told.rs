@@ -8,11 +8,12 @@ use crate::transaction::{Outcome, Progress};
 use pointsman_core::decision::Verdict;
 use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::goal::Goal;
+use pointsman_core::kernels::Kernels;
 use pointsman_core::model::Observed;
 use pointsman_core::phase::Phase;
 use pointsman_core::plan::switch;
 use pointsman_core::report::{Report, State};
-use pointsman_core::request::{ProfileId, verbatim};
+use pointsman_core::request::{ProfileId, Request, verbatim};
 use serde::{Deserialize, Serialize};
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
@@ -65,6 +66,7 @@ impl Workshop {
         report.reason.clone_from(&verdict.reason);
         report.message.clone_from(&verdict.message);
         self.tell_of_boot(observed, &mut report.message);
+        self.tell_of_next_kernel(seen, observed, &mut report);
         report.keep_transition_time(&seen.annotations);
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         report.keep_transition_time(&said);
@@ -84,6 +86,18 @@ impl Workshop {
         {
             message.push_str("; after the boot, before kubelet: ");
             message.push_str(&note.message);
+        }
+    }
+
+    /// Warns of a kernel that boots next and would not load what is asked for.
+    fn tell_of_next_kernel(&self, seen: &Seen, observed: &Observed, report: &mut Report) {
+        let default = self.settings.default_profile.as_deref();
+        let Ok(Some(request)) = Request::read(&seen.annotations, default) else { return };
+        let Some(profile) = self.settings.profiles.get(&request.wanted.name) else { return };
+        report.warning = Kernels::of(observed, &self.settings.paths).warning(profile.modules);
+        if let Some(warning) = &report.warning {
+            report.message.push_str("; warning: ");
+            report.message.push_str(&warning.message);
         }
     }
 

@@ -4,6 +4,7 @@
 //! `pointsman plan --observed FILE` reads it back, so a report from the field
 //! is a test case.
 
+mod boot_loader;
 mod cni;
 mod digest;
 mod file;
@@ -16,6 +17,7 @@ mod ovs;
 mod owner;
 mod shield;
 
+pub use boot_loader::*;
 pub use cni::*;
 pub use digest::*;
 pub use file::*;

@@ -1,4 +1,4 @@
-use super::{Cni, FileState, Host, Modules, Network, Ovs, Owners};
+use super::{BootLoader, Cni, FileState, Host, Modules, Network, Ovs, Owners};
 use crate::payload::Payload;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,6 +25,9 @@ pub struct Observed {
     pub files: BTreeMap<String, FileState>,
     /// Kernel modules: what the files are, what the index chooses, what is loaded.
     pub modules: Modules,
+    /// Kernel images, and which boots next; none in an observation that did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot_loader: Option<BootLoader>,
     /// What the CNI configuration says.
     pub cni: Cni,
     /// What the image brought. None where there is no payload directory.

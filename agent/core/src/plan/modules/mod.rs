@@ -25,7 +25,8 @@ pub use overrides::{
     OTHER_DIRECTORIES, OVERRIDE_FILE, SET_DIRECTORY, is_conf, is_release, parse_depmod,
 };
 pub use preflight::readiness;
-pub use state::which_set;
+pub(crate) use state::owner;
+pub use state::{dangling, which_set};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Activate, Paths};

@@ -2,24 +2,33 @@
 
 use super::overrides::{SET_DIRECTORY, our_pins};
 use crate::config::Paths;
-use crate::model::{MODULE_STEMS, ModuleState, Observed};
+use crate::model::{FileState, MODULE_STEMS, ModuleState, Observed};
 use std::collections::BTreeSet;
 
 /// Whose the set is that the index of a kernel chooses.
 ///
 /// By contents, not by place: a file is the payload's where its digest or its build id
-/// is one of the manifest's, or where our override made it win.
+/// is one of the manifest's, or where our override made it win. A file that the index names
+/// and that is gone is none; of two payload sets, or of two versions of the user's, it is
+/// mixed.
 pub fn which_set(observed: &Observed, paths: &Paths, kernel: &str) -> ModuleState {
     let Some(found) = observed.modules.kernel(kernel) else { return ModuleState::None };
-    let owners: BTreeSet<&str> = MODULE_STEMS
+    let gone = dangling(observed, paths, kernel);
+    let chosen: Vec<(&str, &str)> = MODULE_STEMS
         .iter()
-        .filter_map(|stem| found.winner(stem))
-        .map(|entry| owner(observed, paths, kernel, &entry.path).word())
+        .filter_map(|stem| Some((*stem, found.winner(stem)?.path.as_str())))
+        .filter(|(_, path)| !gone.iter().any(|gone| gone == path))
         .collect();
-    let openvswitch = found.winner("openvswitch").is_some();
+    let owner = |(_, path): &(&str, &str)| owner(observed, paths, kernel, path);
+    let owners: BTreeSet<&str> = chosen.iter().map(owner).map(ModuleState::word).collect();
+    let openvswitch = chosen.iter().any(|(stem, _)| *stem == "openvswitch");
     let builtin = found.builtin.iter().any(|stem| stem == "openvswitch");
+    let places = chosen.iter().map(|(_, path)| format!("{}/{kernel}/{path}", paths.modules));
     match owners.first() {
         Some(_) if owners.len() > 1 => ModuleState::Mixed,
+        Some(&("nsx" | "user")) if openvswitch && !is_one(observed, places.clone()) => {
+            ModuleState::Mixed
+        }
         Some(&"nsx") if openvswitch => ModuleState::Nsx,
         Some(&"user") if openvswitch => ModuleState::User,
         Some(&"in-tree") if openvswitch => ModuleState::InTree,
@@ -28,7 +37,39 @@ pub fn which_set(observed: &Observed, paths: &Paths, kernel: &str) -> ModuleStat
     }
 }
 
-fn owner(observed: &Observed, paths: &Paths, kernel: &str, inside: &str) -> ModuleState {
+/// The chosen files of one owner that are no longer there, below the kernel's directory:
+/// who deletes without depmod leaves the index naming what is gone.
+pub fn dangling(observed: &Observed, paths: &Paths, kernel: &str) -> Vec<String> {
+    let Some(found) = observed.modules.kernel(kernel) else { return Vec::new() };
+    let winners = MODULE_STEMS.iter().filter_map(|stem| found.winner(stem));
+    let gone = |inside: &String| {
+        let path = format!("{}/{kernel}/{inside}", paths.modules);
+        match observed.files.get(&path) {
+            None | Some(FileState::Directory | FileState::Other) => true,
+            Some(FileState::Regular { .. }) => false,
+            Some(FileState::Symlink { .. }) => !observed.modules.links.contains_key(&path),
+        }
+    };
+    winners.map(|entry| entry.path.clone()).filter(gone).collect()
+}
+
+/// Whether files are of one build: none of another version than the others, and of the
+/// payload's one set.
+fn is_one(observed: &Observed, places: impl Iterator<Item = String>) -> bool {
+    let (mut versions, mut sets) = (BTreeSet::new(), None::<BTreeSet<usize>>);
+    for path in places {
+        let version = observed.module_at(&path).and_then(|f| f.identity.version.as_deref());
+        versions.extend(version);
+        let of: BTreeSet<usize> = sets_with(observed, &path).collect();
+        if !of.is_empty() {
+            sets = Some(sets.map_or(of.clone(), |sets| &sets & &of));
+        }
+    }
+    versions.len() <= 1 && sets.is_none_or(|sets| !sets.is_empty())
+}
+
+/// Whose a file of a kernel's tree is.
+pub(crate) fn owner(observed: &Observed, paths: &Paths, kernel: &str, inside: &str) -> ModuleState {
     let path = format!("{}/{kernel}/{inside}", paths.modules);
     if is_payloads(observed, &path) {
         return ModuleState::Nsx;
@@ -45,12 +86,18 @@ fn owner(observed: &Observed, paths: &Paths, kernel: &str, inside: &str) -> Modu
 
 /// Whether the contents at a path are of a set of the payload.
 pub(crate) fn is_payloads(observed: &Observed, path: &str) -> bool {
-    let (Some(digest), Some(payload)) = (observed.contents_at(path), &observed.payload) else {
-        return false;
-    };
+    sets_with(observed, path).next().is_some()
+}
+
+/// Which sets of the payload have the contents at a path, by number.
+fn sets_with(observed: &Observed, path: &str) -> impl Iterator<Item = usize> {
+    let digest = observed.contents_at(path);
     let build_id = observed.module_at(path).and_then(|facts| facts.identity.build_id.as_ref());
-    let sets = &payload.manifest.modules;
-    sets.iter()
-        .flat_map(|set| set.files.values())
-        .any(|file| file.sha256 == digest || Some(&file.build_id) == build_id)
+    let sets = observed.payload.iter().flat_map(|payload| &payload.manifest.modules);
+    sets.enumerate().filter_map(move |(number, set)| {
+        let same = |file: &crate::payload::ModuleFile| {
+            digest.is_some() && (Some(file.sha256) == digest || Some(&file.build_id) == build_id)
+        };
+        set.files.values().any(same).then_some(number)
+    })
 }

@@ -1,0 +1,81 @@
+//! A success that stopped being true: what is put right, and what only a person may.
+//!
+//! What no running traffic feels is repaired by another transaction. What it would feel
+//! is reported: of the modules, that is what the kernel runs.
+
+use crate::config::{ModulesChoice, Profile, Settings};
+use crate::kernels::{LoadedFrom, Witness, loaded_from};
+use crate::model::{ModuleState, Observed};
+use crate::plan::{Plan, Step, modules};
+
+/// Why the node is degraded, in one word and in plain ones.
+pub(crate) type Drift = (&'static str, String);
+
+/// Whether running traffic would feel a step.
+pub(crate) fn is_felt(step: &Step) -> bool {
+    match step {
+        Step::Handover(_) | Step::Ovs(_) => true,
+        // files and the index are read when a module is loaded, and at no other time
+        Step::Modules(_) => modules::touches_memory(step),
+        Step::Cni(_) | Step::File(_) => false,
+    }
+}
+
+/// What to say of a plan that would be felt, for what was verified on this boot.
+pub(crate) fn of_plan(name: &str, settings: &Settings, observed: &Observed, plan: &Plan) -> Drift {
+    if plan.steps().any(modules::touches_memory) {
+        let message = format!(
+            "{name} was verified, and the kernel now runs other modules than its set: {}; to \
+             exchange them would disrupt the node, so nothing was changed; reboot the node, or ask \
+             again with pointsman.io/retry",
+            told(&loaded_from(observed, &settings.paths))
+        );
+        return ("ModulesDrifted", message);
+    }
+    let steps: Vec<String> = plan.steps().take(3).map(Step::to_string).collect();
+    let message = format!(
+        "{name} was verified and is no longer what the node is; to restore it would disrupt \
+         the node, so nothing was changed; ask again with pointsman.io/retry; first steps: {}",
+        steps.join("; ")
+    );
+    ("Drifted", message)
+}
+
+/// What to say where the node was booted since the set was put on disk, and runs the other
+/// kind all the same: another reboot would not help.
+///
+/// A build that no file has is no drift toward the kernel's own set: a package manager has
+/// replaced the files of the running kernel, and a reboot loads them.
+pub(crate) fn of_memory(
+    name: &str,
+    settings: &Settings,
+    profile: &Profile,
+    observed: &Observed,
+) -> Option<Drift> {
+    let loaded = loaded_from(observed, &settings.paths);
+    let nsx = |module: &LoadedFrom| module.set == Some(ModuleState::Nsx);
+    let other = match profile.modules {
+        ModulesChoice::Payload => {
+            loaded.iter().any(|module| !nsx(module) && module.witness != Witness::Unproven)
+        }
+        ModulesChoice::InTree => loaded.iter().any(nsx),
+        ModulesChoice::Leave => false,
+    };
+    other.then(|| {
+        let message = format!(
+            "the files of {name} were in place before this boot, and the kernel runs other modules: {}; \
+             they were exchanged since, or loaded from an old copy in the initramfs: make that anew, \
+             and reboot the node",
+            told(&loaded)
+        );
+        ("ModulesDrifted", message)
+    })
+}
+
+fn told(loaded: &[LoadedFrom]) -> String {
+    let word = |module: &LoadedFrom| {
+        let set = module.set.map_or("of no set here", ModuleState::word);
+        format!("{} is {set} ({})", module.name, module.identity)
+    };
+    loaded.iter().map(word).collect::<Vec<_>>().join(", ")
+}

@@ -6,6 +6,7 @@
 mod conflict;
 mod daemons;
 mod failures;
+mod flows;
 mod garbage;
 mod rescue;
 mod steps;
@@ -50,7 +51,7 @@ fn add_bridge(bridge: &str) -> OvsStep {
 }
 
 fn add_port(bridge: &str, port: &str) -> OvsStep {
-    OvsStep::AddPort { bridge: bridge.into(), port: port.into() }
+    OvsStep::AddPort { bridge: bridge.into(), port: port.into(), ofport: None }
 }
 
 fn remove_port(bridge: &str, port: &str) -> OvsStep {

@@ -4,6 +4,7 @@ use crate::disk::HostRoot;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use pointsman_core::error::Reasoned;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -111,13 +112,7 @@ impl HostTools {
 
     /// Runs a tool to its end; any end but success is an error.
     pub fn run(&self, argv: &[&str], limit: Duration) -> Result<Output, CommandError> {
-        let output = self.run_unchecked(argv, limit)?;
-        if output.status.success() {
-            return Ok(output);
-        }
-        let skip = output.stderr.chars().count().saturating_sub(1024);
-        let tail: String = output.stderr.trim_end().chars().skip(skip).collect();
-        Err(CommandError::Failed { command: argv.join(" "), status: output.status, output: tail })
+        succeeded(argv, self.run_unchecked(argv, limit)?)
     }
 
     /// Runs a tool to its end and leaves the judgement to the caller.
@@ -136,12 +131,37 @@ impl HostTools {
     }
 
     /// [`Self::run_with`] and a text of at most a pipe's 64 KiB on standard input.
-    #[expect(clippy::disallowed_methods, reason = "the one place that starts a process")]
     pub fn run_fed(
         &self,
         argv: &[&str],
         environment: &[(&str, &str)],
         input: &str,
+        limit: Duration,
+    ) -> Result<Output, CommandError> {
+        let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        self.run_between(argv, environment, (stdin, input, Stdio::piped()), limit)
+    }
+
+    /// Runs a tool to its end, any end but success being an error, with a file for standard
+    /// input or output: of any length, and opened here, wherever the tool runs.
+    pub fn run_on(
+        &self,
+        argv: &[&str],
+        input: Option<File>,
+        output: Option<File>,
+        limit: Duration,
+    ) -> Result<Output, CommandError> {
+        let stdin = input.map_or_else(Stdio::null, Stdio::from);
+        let stdout = output.map_or_else(Stdio::piped, Stdio::from);
+        succeeded(argv, self.run_between(argv, &[], (stdin, "", stdout), limit)?)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts a process")]
+    fn run_between(
+        &self,
+        argv: &[&str],
+        environment: &[(&str, &str)],
+        (stdin, input, stdout): (Stdio, &str, Stdio),
         limit: Duration,
     ) -> Result<Output, CommandError> {
         let start = |source| CommandError::Start { command: argv.join(" "), source };
@@ -160,8 +180,8 @@ impl HostTools {
             .env("PATH", SEARCH_PATH)
             .env("LC_ALL", "C")
             .envs(environment.iter().copied())
-            .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
-            .stdout(Stdio::piped())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()
@@ -177,6 +197,15 @@ impl HostTools {
         };
         Ok(Output { status, stdout: stdout.text(), stderr: stderr.text() })
     }
+}
+
+fn succeeded(argv: &[&str], output: Output) -> Result<Output, CommandError> {
+    if output.status.success() {
+        return Ok(output);
+    }
+    let skip = output.stderr.chars().count().saturating_sub(1024);
+    let tail: String = output.stderr.trim_end().chars().skip(skip).collect();
+    Err(CommandError::Failed { command: argv.join(" "), status: output.status, output: tail })
 }
 
 /// What comes out of a pipe, as far as it has come.

@@ -11,6 +11,7 @@ pub mod deadman;
 pub mod disk;
 pub mod host_command;
 pub mod journal;
+mod namespaces;
 pub mod netlink;
 pub mod node;
 pub mod observe;

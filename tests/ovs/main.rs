@@ -8,6 +8,7 @@ mod boot;
 mod conflict;
 mod daemons;
 mod failures;
+mod flows;
 mod garbage;
 mod rescue;
 mod steps;
@@ -52,7 +53,7 @@ fn add_bridge(bridge: &str) -> OvsStep {
 }
 
 fn add_port(bridge: &str, port: &str) -> OvsStep {
-    OvsStep::AddPort { bridge: bridge.into(), port: port.into() }
+    OvsStep::AddPort { bridge: bridge.into(), port: port.into(), ofport: None }
 }
 
 fn remove_port(bridge: &str, port: &str) -> OvsStep {

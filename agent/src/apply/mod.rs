@@ -2,7 +2,9 @@
 
 mod cni;
 mod file;
+pub(crate) mod flows;
 mod handover;
+mod internal_port;
 mod modules;
 mod ovs;
 mod ovs_daemons;

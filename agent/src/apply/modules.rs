@@ -2,10 +2,11 @@
 
 use super::{Applied, Executor};
 use crate::host_command::{CommandError, HostTools};
+use crate::namespaces::{datapaths_elsewhere, prove_datapath};
 use crate::observe::modules::{ModulesError, loaded_module, read_index};
 use nix::errno::Errno;
 use nix::kmod::{DeleteModuleFlags, delete_module};
-use pointsman_core::error::Reasoned;
+use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::model::{Identity, Index, LoadedModule, Sameness};
 use pointsman_core::plan::modules::{OTHER_DIRECTORIES, Step};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use thiserror::Error;
 /// compressed ones on a slow disk.
 const DEPMOD: Duration = Duration::from_secs(180);
 const MODPROBE: Duration = Duration::from_secs(60);
+const VPORT_GENEVE: &str = "vport_geneve";
 /// The kernel drops a datapath's references after a grace period, not at once.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -41,11 +43,8 @@ enum ModuleError {
     },
     #[error("{0} is a scratch tree: nothing is loaded or unloaded for it")]
     Scratch(String),
-    #[error(
-        "the module {name} is in use: {count} references, held by {holders}; a datapath in another \
-         network namespace holds it too"
-    )]
-    InUse { name: String, count: i64, holders: String },
+    #[error("the module {name} is in use: {count} references, held by {holders}{elsewhere}")]
+    InUse { name: String, count: i64, holders: String, elsewhere: String },
     #[error("the module {name} is {state}, neither usable nor gone: only a reboot helps")]
     Stuck { name: String, state: String },
     #[error("unload the module {name}")]
@@ -107,6 +106,7 @@ impl Executor {
             Step::UnloadModule { name } => self.unload(name),
             Step::LoadModule { name, .. } => self.load(name),
             Step::CheckLoaded { name, expect } => self.check_loaded(name, expect),
+            Step::ProveDatapath => self.prove_datapath(),
         }
     }
 
@@ -190,7 +190,7 @@ impl Executor {
                 return Ok(());
             }
             if start.elapsed() >= SETTLE {
-                return Err(boxed(in_use(&module)));
+                return Err(boxed(self.in_use(&module)));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -211,7 +211,7 @@ impl Executor {
                 Err(errno) => {
                     let module = loaded_module(&self.root, name);
                     return Err(match (errno, module) {
-                        (Errno::EAGAIN, Some(module)) => boxed(in_use(&module)),
+                        (Errno::EAGAIN, Some(module)) => boxed(self.in_use(&module)),
                         (Errno::EBUSY, Some(module)) if module.state != "live" => {
                             let (name, state) = (module.name, module.state);
                             boxed(ModuleError::Stuck { name, state })
@@ -258,6 +258,33 @@ impl Executor {
         Err(boxed(ModuleError::OtherBuild { name, found, expected }))
     }
 
+    fn in_use(&self, module: &LoadedModule) -> ModuleError {
+        let holders = match module.holders.as_slice() {
+            [] => "no module".into(),
+            holders => format!("the module {}", holders.join(", ")),
+        };
+        let found = datapaths_elsewhere(&self.root);
+        let elsewhere =
+            found.iter().flat_map(|one| [", by ".to_owned(), one.to_string()]).collect();
+        let count = module.refcount.unwrap_or_default();
+        ModuleError::InUse { name: module.name.clone(), count, holders, elsewhere }
+    }
+
+    /// The kernel loads the port's module by itself; one that was not loaded before is
+    /// unloaded again. What that one needs (geneve, its tunnels) is left, as it always is.
+    pub(crate) fn prove_datapath(&self) -> Applied {
+        self.refuse_scratch()?;
+        let was_loaded = loaded_module(&self.root, VPORT_GENEVE).is_some();
+        let proven = prove_datapath().map_err(boxed);
+        if !was_loaded
+            && loaded_module(&self.root, VPORT_GENEVE).is_some()
+            && let Err(error) = self.unload(VPORT_GENEVE)
+        {
+            tracing::debug!(error = %chain(&*error), "somebody uses it by now");
+        }
+        proven
+    }
+
     fn refuse_scratch(&self) -> Applied {
         if self.tools != HostTools::Scratch {
             return Ok(());
@@ -277,13 +304,6 @@ fn sync_index(tree: &Path) -> io::Result<()> {
         }
     }
     File::open(tree)?.sync_all()
-}
-
-fn in_use(module: &LoadedModule) -> ModuleError {
-    let holders =
-        if module.holders.is_empty() { "no module".into() } else { module.holders.join(", ") };
-    let count = module.refcount.unwrap_or_default();
-    ModuleError::InUse { name: module.name.clone(), count, holders }
 }
 
 /// What the usual words of modprobe mean.

@@ -40,7 +40,7 @@ impl Executor {
                 ovsdb::pin_mac(&mut client, bridge, hwaddr).map_err(boxed)?;
                 wait_for_mac(&mut client, bridge, hwaddr)
             }
-            Step::AddPort { bridge, port } => self.add_port(bridge, port),
+            Step::AddPort { bridge, port, ofport } => self.add_port(bridge, port, *ofport),
             Step::RemovePort { bridge, port } => self.remove_port(bridge, port),
             Step::ForgetPort { bridge, port } => self.forget_port(bridge, port),
             Step::ForgetPortOnDisk { bridge, port } => self.forget_port_on_disk(bridge, port),
@@ -62,6 +62,11 @@ impl Executor {
                 openvswitch::remove_vport(datapath, port).map_err(boxed)?;
                 wait_until_no_vport(port)
             }
+            Step::SaveFlows { bridges } => self.save_flows(bridges),
+            Step::HoldFlows => self.hold_flows(),
+            Step::RestoreFlows { bridge } => self.restore_flows(bridge),
+            Step::ReleaseFlows => self.release_flows(),
+            Step::RestorePort(port) => self.restore_port(port),
         }
     }
 
@@ -69,9 +74,9 @@ impl Executor {
         Client::connect(&self.ovsdb, REPLY).map_err(boxed)
     }
 
-    fn add_port(&self, bridge: &str, port: &str) -> Applied {
+    fn add_port(&self, bridge: &str, port: &str, ofport: Option<i64>) -> Applied {
         let mut client = self.ovsdb_client()?;
-        let changed = ovsdb::add_port(&mut client, bridge, port).map_err(boxed)?;
+        let changed = ovsdb::add_port(&mut client, bridge, port, ofport).map_err(boxed)?;
         let made = wait_for_port(&mut client, bridge, port, changed);
         if let Err(error) = &made
             && error.reason() == "OvsPortFailed"
@@ -81,7 +86,12 @@ impl Executor {
             // failed first is what is told
             drop(ovsdb::remove_port(&mut client, bridge, port));
         }
-        made
+        made?;
+        match ofport.filter(|_| changed != Changed::Nothing) {
+            // vswitchd keeps the number that a port has
+            Some(_) => ovsdb::end_request_of_number(&mut client, port).map(drop).map_err(boxed),
+            None => Ok(()),
+        }
     }
 
     fn remove_port(&self, bridge: &str, port: &str) -> Applied {

@@ -243,10 +243,15 @@ impl<'a> Attributes<'a> {
 
 /// A string attribute, padded.
 pub(super) fn attribute_text(kind: u16, text: &str) -> Vec<u8> {
-    let length = ATTRIBUTE_HEADER_LEN + text.len() + 1;
+    attribute(kind, &[text.as_bytes(), &[0]].concat())
+}
+
+/// An attribute of any value, padded.
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = ATTRIBUTE_HEADER_LEN + value.len();
     let mut bytes = u16::try_from(length).unwrap_or(u16::MAX).to_ne_bytes().to_vec();
     bytes.extend(kind.to_ne_bytes());
-    bytes.extend(text.as_bytes());
+    bytes.extend(value);
     bytes.resize(aligned(length), 0);
     bytes
 }

@@ -181,6 +181,19 @@ pub(crate) fn set_mtu(links: &Links, name: &str, mtu: u32) -> Result<Request, Ne
     Ok(request)
 }
 
+/// `ip link set LINK address MAC`.
+pub(crate) fn set_mac(links: &Links, name: &str, mac: &str) -> Result<Request, NetlinkError> {
+    let operation = format!("set the MAC of {name} to {mac}");
+    let bytes = attribute::mac_bytes(mac).ok_or_else(|| NetlinkError::Invalid {
+        operation: operation.clone(),
+        detail: format!("{mac} is no link layer address"),
+    })?;
+    let header = LinkHeader { index: links.index(name, &operation)?, ..LinkHeader::default() };
+    let mut request = change(operation, &header);
+    attribute::push(&mut request.body, IFLA_ADDRESS, &bytes);
+    Ok(request)
+}
+
 fn change(operation: String, header: &LinkHeader) -> Request {
     let mut body = vec![0; header.buffer_len()];
     header.emit(&mut body);

@@ -6,7 +6,7 @@
 //! `net/netlink/genetlink.c`), and looking must not change what is looked at.
 
 pub use super::generic::GenericError;
-use super::generic::{Attributes, Connection, attribute_text};
+use super::generic::{Attributes, Connection, attribute, attribute_text};
 use nix::errno::Errno;
 use pointsman_core::model::Datapath;
 
@@ -14,10 +14,22 @@ const GENL_ID_CTRL: u16 = 0x10;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+const OVS_CMD_NEW: u8 = 1; // OVS_DP_CMD_NEW and OVS_VPORT_CMD_NEW
 const OVS_CMD_DEL: u8 = 2; // OVS_DP_CMD_DEL and OVS_VPORT_CMD_DEL
 const OVS_CMD_GET: u8 = 3; // OVS_DP_CMD_GET and OVS_VPORT_CMD_GET
 const OVS_DP_ATTR_NAME: u16 = 1;
+const OVS_DP_ATTR_UPCALL_PID: u16 = 2;
+const OVS_VPORT_ATTR_TYPE: u16 = 2;
 const OVS_VPORT_ATTR_NAME: u16 = 3;
+const OVS_VPORT_ATTR_OPTIONS: u16 = 4;
+const OVS_VPORT_ATTR_UPCALL_PID: u16 = 5;
+const OVS_VPORT_TYPE_GENEVE: u32 = 5;
+const OVS_TUNNEL_ATTR_DST_PORT: u16 = 1;
+const NLA_F_NESTED: u16 = 0x8000;
+/// IANA's port of Geneve; nobody else has it in a namespace of one's own.
+const GENEVE_PORT: u16 = 6081;
+/// Nobody: a packet without a flow is dropped.
+const NOBODY: [u8; 4] = [0; 4];
 /// `struct ovs_header` is the datapath's interface index.
 const OVS_HEADER_LEN: usize = 4;
 
@@ -62,6 +74,47 @@ pub fn remove_vport(datapath: &str, port: &str) -> Result<(), GenericError> {
     body.extend(attribute_text(OVS_VPORT_ATTR_NAME, port));
     let operation = format!("remove the vport {port} from the datapath {datapath}");
     gone_is_fine(connection.request(&operation, families.vport, OVS_CMD_DEL, &body))
+}
+
+/// Makes a datapath with a Geneve port, sees both, deletes them and sees that they are gone.
+///
+/// For a network namespace of its own: it takes names and a port that others may have.
+pub(crate) fn make_and_delete() -> Result<(), GenericError> {
+    const DATAPATH: &str = "pointsman-proof";
+    const PORT: &str = "proof-geneve";
+    let mut connection = Connection::open()?;
+    let absent = |operation: &str| GenericError::Refused {
+        operation: operation.to_owned(),
+        errno: Errno::ENOENT,
+    };
+    let families = Families::find(&mut connection)?;
+    let families = families.ok_or_else(|| absent("know Open vSwitch's datapaths"))?;
+    let mut body = NOBODY.to_vec();
+    body.extend(attribute_text(OVS_DP_ATTR_NAME, DATAPATH));
+    body.extend(attribute(OVS_DP_ATTR_UPCALL_PID, &NOBODY));
+    connection.request("make a datapath", families.datapath, OVS_CMD_NEW, &body)?;
+    let listed = families.list(&mut connection)?;
+    let index = listed.into_iter().find(|(_, name)| name == DATAPATH).map(|(index, _)| index);
+    let index = index.ok_or_else(|| absent("list the datapath that it had made"))?;
+    let port = attribute(OVS_TUNNEL_ATTR_DST_PORT, &GENEVE_PORT.to_ne_bytes());
+    let mut body = index.to_ne_bytes().to_vec();
+    body.extend(attribute_text(OVS_VPORT_ATTR_NAME, PORT));
+    body.extend(attribute(OVS_VPORT_ATTR_TYPE, &OVS_VPORT_TYPE_GENEVE.to_ne_bytes()));
+    body.extend(attribute(OVS_VPORT_ATTR_UPCALL_PID, &NOBODY));
+    body.extend(attribute(OVS_VPORT_ATTR_OPTIONS | NLA_F_NESTED, &port));
+    connection.request("make a Geneve port", families.vport, OVS_CMD_NEW, &body)?;
+    let made = datapaths()?;
+    if !made.iter().any(|found| found.name == DATAPATH && found.vports == [PORT]) {
+        return Err(absent("list the Geneve port that it had made"));
+    }
+    delete_datapath(DATAPATH)?;
+    match datapaths()?.as_slice() {
+        [] => Ok(()),
+        [..] => Err(GenericError::Refused {
+            operation: "delete the datapath".into(),
+            errno: Errno::EEXIST,
+        }),
+    }
 }
 
 fn gone_is_fine(result: Result<(), GenericError>) -> Result<(), GenericError> {
@@ -115,5 +168,9 @@ mod tests {
         delete_datapath("ovs-system").unwrap();
         remove_vport("ovs-system", "eth1").unwrap();
         assert_eq!(loaded(), before);
+        if !before {
+            let error = make_and_delete().unwrap_err();
+            assert_eq!(error.errno(), Some(Errno::ENOENT), "{error}");
+        }
     }
 }

@@ -17,7 +17,8 @@ pub use cni::observe_cni;
 pub use host::observe_host;
 pub use payload::{NoPayload, observe_payload, read_payload};
 
-use crate::apply::Executor;
+use crate::apply::{Executor, flows};
+use crate::namespaces::datapaths_elsewhere;
 use pointsman_core::config::Settings;
 use pointsman_core::error::Reasoned;
 use pointsman_core::model::{Host, OBSERVED_SCHEMA, Observed};
@@ -74,6 +75,7 @@ pub fn reachability(executor: &Executor, settings: &Settings) -> Result<Observed
     if observed.ovs.database.is_none() && !observed.ovs.ovsdb_server {
         observed.ovs.stopped = ovs::on_disk(executor);
     }
+    observed.ovs.saved = flows::saved(executor, &observed.ovs);
     // after Open vSwitch, whose answer may take seconds: the network is what moves
     observed.network = network::read().map_err(of("the network"))?;
     sysctl::read(&mut observed.network, &[&settings.node.uplink, &settings.node.bridge])
@@ -99,5 +101,8 @@ pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, Obs
     };
     observed.modules =
         modules::observe_modules(&sources, &mut observed.files).map_err(of("the modules"))?;
+    if observed.modules.loaded("openvswitch").is_some() {
+        observed.ovs.elsewhere = datapaths_elsewhere(&executor.root);
+    }
     Ok(observed)
 }

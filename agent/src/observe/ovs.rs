@@ -40,7 +40,7 @@ pub fn observe(socket: &Path) -> Result<Ovs, GenericError> {
         vswitchd,
         vswitchd_hangs,
         datapaths: datapaths()?,
-        stopped: None,
+        ..Ovs::default()
     })
 }
 

@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::error::OvsdbError;
 use super::row::{map_value, uuid_set};
-use super::snapshot::Snapshot;
+use super::snapshot::{RESTORING, Snapshot, WAIT};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -96,8 +96,17 @@ pub fn pin_mac(client: &mut Client, bridge: &str, hwaddr: &str) -> Result<Change
     })
 }
 
-/// Makes a device a port of a bridge.
-pub fn add_port(client: &mut Client, bridge: &str, port: &str) -> Result<Changed, OvsdbError> {
+/// Makes a device a port of a bridge, of a number where one is asked for.
+pub fn add_port(
+    client: &mut Client,
+    bridge: &str,
+    port: &str,
+    ofport: Option<i64>,
+) -> Result<Changed, OvsdbError> {
+    let interface = match ofport {
+        Some(number) => json!({"name": port, "ofport_request": number}),
+        None => json!({"name": port}),
+    };
     change(client, Durability::Server, &format!("add {port} to the bridge {bridge}"), |now| {
         let (uuid, row) = now.bridge_row(bridge).ok_or_else(|| missing(bridge))?;
         match now.port_row(port) {
@@ -109,10 +118,47 @@ pub fn add_port(client: &mut Client, bridge: &str, port: &str) -> Result<Changed
             assert_row("Bridge", uuid, &json!({"ports": uuid_set(&row.ports)})),
             assert_no_port(port),
             json!({"op": "insert", "table": "Interface", "uuid-name": "new_interface",
-                "row": {"name": port}}),
+                "row": interface}),
             json!({"op": "insert", "table": "Port", "uuid-name": "new_port",
                 "row": {"name": port, "interfaces": ["named-uuid", "new_interface"]}}),
             mutate("Bridge", uuid, &json!(["ports", "insert", ["named-uuid", "new_port"]])),
+        ]))
+    })
+}
+
+/// Asks for no number any more for a port; it keeps the one it has.
+pub fn end_request_of_number(client: &mut Client, port: &str) -> Result<Changed, OvsdbError> {
+    let operation = format!("ask for no number any more for {port}");
+    change(client, Durability::Server, &operation, |_| {
+        Ok(Some(vec![json!({"op": "update", "table": "Interface",
+            "where": [["name", "==", port]], "row": {"ofport_request": ["set", []]}})]))
+    })
+}
+
+/// Has the next vswitchd wait for flows, marked as ours. Not synced: what a power cut takes
+/// back, nobody waits for after the boot.
+pub fn hold_flows(client: &mut Client) -> Result<Changed, OvsdbError> {
+    change(client, Durability::Server, "have vswitchd wait for flows", |now| {
+        if now.restoring {
+            return Ok(None);
+        }
+        Ok(Some(vec![
+            mutate_root(now, &json!(["other_config", "delete", ["set", [WAIT]]])),
+            mutate_root(now, &json!(["other_config", "insert", ["map", [[WAIT, "true"]]]])),
+            mutate_root(now, &json!(["external_ids", "insert", ["map", [[RESTORING, "true"]]]])),
+        ]))
+    })
+}
+
+/// Ends a wait that is ours.
+pub fn release_flows(client: &mut Client) -> Result<Changed, OvsdbError> {
+    change(client, Durability::Disk, "end vswitchd's wait for flows", |now| {
+        if !now.restoring {
+            return Ok(None);
+        }
+        Ok(Some(vec![
+            mutate_root(now, &json!(["other_config", "delete", ["set", [WAIT]]])),
+            mutate_root(now, &json!(["external_ids", "delete", ["set", [RESTORING]]])),
         ]))
     })
 }

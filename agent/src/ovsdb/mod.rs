@@ -17,7 +17,8 @@ mod row;
 mod snapshot;
 
 pub use change::{
-    Changed, add_bridge, add_port, ask_for_pass, delete_bridge, pin_mac, remove_port,
+    Changed, add_bridge, add_port, ask_for_pass, delete_bridge, end_request_of_number, hold_flows,
+    pin_mac, release_flows, remove_port,
 };
 pub use client::Client;
 pub use control::{Answer, ask_daemon};

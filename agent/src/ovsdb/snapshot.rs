@@ -5,6 +5,11 @@ use pointsman_core::model::{Bridge, OvsDatabase, Port};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// Of `other_config`: a vswitchd that starts forwards nothing while this is `true`.
+pub(super) const WAIT: &str = "flow-restore-wait";
+/// Of `external_ids`: the wait is ours.
+pub(super) const RESTORING: &str = "pointsman-restoring";
+
 /// The rows that matter, read in one transaction, with their UUIDs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
@@ -16,6 +21,7 @@ pub struct Snapshot {
     pub cur_cfg: i64,
     version: Option<String>,
     flow_restore_wait: bool,
+    pub(super) restoring: bool,
     pub(super) bridges: BTreeMap<String, BridgeRow>,
     pub(super) ports: BTreeMap<String, PortRow>,
     interfaces: BTreeMap<String, InterfaceRow>,
@@ -58,7 +64,15 @@ pub(super) fn selects() -> Vec<Value> {
     vec![
         select(
             "Open_vSwitch",
-            &["_uuid", "bridges", "next_cfg", "cur_cfg", "ovs_version", "other_config"],
+            &[
+                "_uuid",
+                "bridges",
+                "next_cfg",
+                "cur_cfg",
+                "ovs_version",
+                "other_config",
+                "external_ids",
+            ],
         ),
         select(
             "Bridge",
@@ -93,13 +107,15 @@ impl Snapshot {
             return Err("the table Open_vSwitch does not hold exactly one row".into());
         };
         let root = Row(root);
-        let wait = root.map("other_config")?.get("flow-restore-wait").is_some_and(|v| v == "true");
+        let wait = root.map("other_config")?.get(WAIT).is_some_and(|value| value == "true");
+        let restoring = root.map("external_ids")?.contains_key(RESTORING);
         let mut snapshot = Self {
             root: root.uuid()?,
             next_cfg: root.integer("next_cfg")?,
             cur_cfg: root.integer("cur_cfg")?,
             version: root.optional_string("ovs_version")?,
             flow_restore_wait: wait,
+            restoring,
             ..Self::default()
         };
         let kept = root.uuids("bridges")?;
@@ -138,7 +154,7 @@ impl Snapshot {
         let mut bridges: Vec<Bridge> = self.bridges.values().map(|row| self.bridge(row)).collect();
         bridges.sort_by(|a, b| a.name.cmp(&b.name));
         let (version, flow_restore_wait) = (self.version.clone(), self.flow_restore_wait);
-        OvsDatabase { version, flow_restore_wait, bridges }
+        OvsDatabase { version, flow_restore_wait, restoring: self.restoring, bridges }
     }
 
     /// The interface of a port that has one of the same name.

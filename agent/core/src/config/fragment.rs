@@ -2,8 +2,8 @@
 
 use super::schema;
 use super::{
-    Activate, AddressesChoice, BadConfig, BootUnit, CniChoice, Guard, ModulesChoice, Node,
-    OvsRunner, Paths, Profile, Settings, Switch,
+    Activate, AddressesChoice, BadConfig, BootUnit, CniChoice, FlowsChoice, Guard, ModulesChoice,
+    Node, OvsRunner, Paths, Profile, Settings, Switch,
 };
 use crate::plan::handover::coexistence;
 use serde::Deserialize;
@@ -81,6 +81,7 @@ struct ProfileFragment {
     cni: Option<CniChoice>,
     addresses: Option<AddressesChoice>,
     ovs: Option<OvsRunner>,
+    flows: Option<FlowsChoice>,
 }
 
 impl Settings {
@@ -167,7 +168,7 @@ impl NodeFragment {
 
 impl ProfileFragment {
     fn into_profile(self, name: &str) -> Result<Profile, BadConfig> {
-        let Self { modules, cni, addresses, ovs } = self;
+        let Self { modules, cni, addresses, ovs, flows } = self;
         let missing = |key: &str, choices: &str| BadConfig::Missing {
             key: format!("profiles.{name}.{key}"),
             expected: format!("one of {choices}"),
@@ -178,6 +179,7 @@ impl ProfileFragment {
             addresses: addresses
                 .ok_or_else(|| missing("addresses", "`bridge`, `uplink`, `leave`"))?,
             ovs: ovs.unwrap_or(OvsRunner::Host),
+            flows: flows.unwrap_or_default(),
         })
     }
 }

@@ -55,6 +55,10 @@ const KEYS: &[Key] = &[
     key("profiles.*.cni", "`payload` or `leave`; required"),
     key("profiles.*.addresses", "`bridge`, `uplink` or `leave`; required"),
     key("profiles.*.ovs", "who runs Open vSwitch: `host` (default) or `none`"),
+    key(
+        "profiles.*.flows",
+        "who brings the flows back after a live exchange: `save` (default) or `controller`",
+    ),
 ];
 
 /// Every key, in the order of the reference.

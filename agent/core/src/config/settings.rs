@@ -83,6 +83,9 @@ pub struct Profile {
     pub addresses: AddressesChoice,
     /// Who runs Open vSwitch.
     pub ovs: OvsRunner,
+    /// Who brings the flows back after a live exchange.
+    #[serde(default, skip_serializing_if = "FlowsChoice::is_default")]
+    pub flows: FlowsChoice,
 }
 
 /// `modules`.
@@ -127,6 +130,25 @@ pub enum OvsRunner {
     Host,
     /// Nobody.
     None,
+}
+
+/// `flows`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FlowsChoice {
+    /// Pointsman: flows, groups, meters and TLV maps are saved and put back.
+    #[default]
+    Save,
+    /// A controller, which programs the bridges anew.
+    Controller,
+}
+
+impl FlowsChoice {
+    /// Left out of a profile's written form, so that its digest is what it was without this key.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's shape")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// `[switch]`.

@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Open vSwitch as found: database, daemons, datapaths.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,34 @@ pub struct Ovs {
     /// that stopped them, and to an observation of a server that is dead, if its file can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<OvsDatabase>,
+    /// Bridges whose flows lie in the state directory, looked for while
+    /// [`OvsDatabase::restoring`] says that they wait for their return.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub saved: Vec<String>,
+    /// Kernel datapaths of other network namespaces: they hold the module too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<Elsewhere>,
+}
+
+/// What of the kernel module is in use in another network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// Its name below `/run/netns`, or a process that lives in it, in plain words.
+    pub namespace: String,
+    /// By name.
+    pub datapaths: Vec<Datapath>,
+}
+
+/// The namespace with its datapaths and their ports.
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let datapath = |found: &Datapath| match found.vports.as_slice() {
+            [] => found.name.clone(),
+            ports => format!("{} with {}", found.name, ports.join(", ")),
+        };
+        let datapaths: Vec<String> = self.datapaths.iter().map(datapath).collect();
+        write!(f, "the datapath {} in {}", datapaths.join("; "), self.namespace)
+    }
 }
 
 /// The configuration database.
@@ -35,6 +64,10 @@ pub struct OvsDatabase {
     pub version: Option<String>,
     /// `other_config:flow-restore-wait` is `true`.
     pub flow_restore_wait: bool,
+    /// That is Pointsman's own: flows that it saved wait for their return
+    /// (`external_ids:pointsman-restoring`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub restoring: bool,
     /// By name.
     pub bridges: Vec<Bridge>,
 }

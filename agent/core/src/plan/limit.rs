@@ -35,7 +35,15 @@ fn of_ovs(step: &ovs::Step) -> Duration {
         ovs::Step::StopDaemons => 150,
         ovs::Step::StartDaemons => 180,
         ovs::Step::AddBridge { .. } | ovs::Step::AddPort { .. } => 80,
-        ovs::Step::PinMac { .. }
+        // each of four tools may take its time for each bridge
+        ovs::Step::SaveFlows { bridges } => {
+            240_u64.saturating_mul(u64::try_from(bridges.len()).unwrap_or(u64::MAX))
+        }
+        ovs::Step::RestoreFlows { .. } => 300,
+        ovs::Step::HoldFlows
+        | ovs::Step::ReleaseFlows
+        | ovs::Step::RestorePort(_)
+        | ovs::Step::PinMac { .. }
         | ovs::Step::RemovePort { .. }
         | ovs::Step::DeleteBridge { .. }
         | ovs::Step::ForgetPort { .. }
@@ -55,7 +63,8 @@ fn of_modules(step: &modules::Step) -> Duration {
         modules::Step::UnloadModule { .. }
         | modules::Step::CheckIndex { .. }
         | modules::Step::CheckUnheld { .. }
-        | modules::Step::CheckLoaded { .. } => 60,
+        | modules::Step::CheckLoaded { .. }
+        | modules::Step::ProveDatapath => 60,
     };
     Duration::from_secs(seconds)
 }

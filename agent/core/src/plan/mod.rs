@@ -81,6 +81,18 @@ impl Plan {
         }
     }
 
+    /// This plan, and another one behind it.
+    #[must_use]
+    pub fn then(mut self, other: Self) -> Self {
+        self.stages.extend(other.stages);
+        for note in other.notes {
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+        self
+    }
+
     /// Every step in order.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.stages.iter().flat_map(|stage| stage.steps.iter())

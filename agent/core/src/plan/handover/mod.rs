@@ -36,7 +36,7 @@ pub use step::Step;
 pub use sysctls::{SYSCTLS, Sysctl};
 
 use crate::checkpoint::Checkpoint;
-use crate::model::{Network, Observed};
+use crate::model::{Address, Network, Observed};
 use crate::plan::{self, Plan, Refusal};
 use addresses::Addresses;
 use neighbours::Neighbours;
@@ -57,6 +57,11 @@ pub enum Owner {
     Bridge,
     /// The uplink, in no datapath.
     Uplink,
+}
+
+/// Whether an address has to be given to a link: none that each link, the kernel or a router makes.
+pub fn is_carried(address: &Address) -> bool {
+    addresses::left_out(address).is_none()
 }
 
 /// What is wanted.

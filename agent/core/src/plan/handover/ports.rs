@@ -72,8 +72,8 @@ impl Ports {
         ports.uplink_up(nic);
         let port = row.and_then(|row| row.port(uplink));
         if port.is_none_or(|port| port.ofport.is_none_or(|number| number < 0)) {
-            let (bridge, port) = (bridge.clone(), uplink.clone());
-            ports.attach.push(plan::Step::Ovs(ovs::Step::AddPort { bridge, port }));
+            let (bridge, port, ofport) = (bridge.clone(), uplink.clone(), None);
+            ports.attach.push(plan::Step::Ovs(ovs::Step::AddPort { bridge, port, ofport }));
         }
         if row.is_some_and(|row| row.fail_mode.as_deref() == Some("secure")) {
             ports.ask(case);

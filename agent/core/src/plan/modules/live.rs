@@ -120,6 +120,9 @@ pub(super) fn steps(
     };
     let wanted = wanted_loaded(want, observed, before, winners);
     let unload = unload(observed, &wanted, &expected)?;
+    for stem in &unload {
+        settled(observed, stem)?;
+    }
     let mut found = LiveSteps::default();
     if unload.contains(&"openvswitch") {
         free(observed)?;
@@ -205,6 +208,15 @@ fn free(observed: &Observed) -> Result<(), Refusal> {
         );
         return Err(Refusal::new("ModuleInUse", message));
     }
+    if !observed.ovs.elsewhere.is_empty() {
+        let held: Vec<String> = observed.ovs.elsewhere.iter().map(ToString::to_string).collect();
+        let message = format!(
+            "the loaded openvswitch is held by {}: delete it there, or take `--activate reboot`; \
+             nothing was changed",
+            held.join(", and by ")
+        );
+        return Err(Refusal::new("ModuleInUse", message));
+    }
     let module = observed.modules.loaded("openvswitch");
     let ours = |name: &&String| MODULE_STEMS.iter().any(|stem| loaded_name(stem) == **name);
     let foreign = module.and_then(|module| module.holders.iter().find(|name| !ours(name)));
@@ -217,6 +229,21 @@ fn free(observed: &Observed) -> Result<(), Refusal> {
             );
             Err(Refusal::new("ModuleInUse", message))
         }
+    }
+}
+
+/// A module that is coming or going for good is neither usable nor gone.
+fn settled(observed: &Observed, stem: &str) -> Result<(), Refusal> {
+    match observed.modules.loaded(stem) {
+        Some(module) if module.state != "live" => {
+            let message = format!(
+                "the loaded {stem} is {}, neither usable nor gone: only a reboot helps; nothing was \
+                 changed",
+                module.state
+            );
+            Err(Refusal::new("ModuleStuck", message))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -113,6 +113,9 @@ pub enum Step {
         /// What it may be.
         expect: Vec<Identity>,
     },
+    /// See that the loaded modules work: in a network namespace of its own a datapath with a
+    /// Geneve port is made, and deleted again. Leaves nothing.
+    ProveDatapath,
 }
 
 impl fmt::Display for Step {
@@ -136,6 +139,10 @@ impl fmt::Display for Step {
                 let expect: Vec<String> = expect.iter().map(Identity::to_string).collect();
                 write!(f, "check that the loaded {name} is the one with {}", expect.join(" or "))
             }
+            Self::ProveDatapath => f.write_str(
+                "make and delete a datapath with a Geneve port in a network namespace of its own: \
+                 what is loaded has to work",
+            ),
         }
     }
 }
@@ -156,6 +163,17 @@ pub fn plan_modules(
     way_back: Option<&Checkpoint>,
     paths: &Paths,
 ) -> Result<Plan, Refusal> {
+    let Parts { first, disk, exchange, proof } = plan_parts(want, observed, way_back, paths)?;
+    Ok([first, disk, exchange, proof].into_iter().fold(Plan::default(), Plan::then))
+}
+
+/// [`plan_modules`] by parts, for a plan that has others between them.
+pub(super) fn plan_parts(
+    want: &Want,
+    observed: &Observed,
+    way_back: Option<&Checkpoint>,
+    paths: &Paths,
+) -> Result<Parts, Refusal> {
     let kernel = preflight::kernel(want, observed)?;
     let before = way_back.map(|checkpoint| &checkpoint.before);
     if want.target == Target::Before && before.is_none() {
@@ -180,6 +198,19 @@ pub fn plan_modules(
     Ok(assemble(want, paths, disk, index, live))
 }
 
+/// What an exchange consists of, in order.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    /// See that nothing holds the loaded module.
+    pub(super) first: Plan,
+    /// The files, and their index: nothing of the running kernel.
+    pub(super) disk: Plan,
+    /// The running kernel.
+    pub(super) exchange: Plan,
+    /// See that what was loaded works.
+    pub(super) proof: Plan,
+}
+
 /// What each file that may be chosen says it needs.
 fn depends(
     observed: &Observed,
@@ -201,10 +232,16 @@ fn assemble(
     disk: disk::DiskSteps,
     index: Option<Step>,
     live: live::LiveSteps,
-) -> Plan {
+) -> Parts {
     let own = |steps: Vec<Step>| steps.into_iter().map(super::Step::Modules).collect();
-    let mut plan = Plan { notes: disk.notes, ..Plan::default() };
-    plan.push("see that the loaded module can be exchanged", own(live.first));
+    let mut parts = Parts::default();
+    parts.first.push("see that the loaded module can be exchanged", own(live.first));
+    parts.exchange.push("exchange the loaded module", own(live.exchange));
+    if parts.exchange.steps().any(touches_memory) {
+        parts.proof.push("see that the loaded module works", own(vec![Step::ProveDatapath]));
+    }
+    let plan = &mut parts.disk;
+    plan.notes = disk.notes;
     plan.push("keep copies of the module files that change", disk.keep);
     plan.push("put the module files in place", disk.put);
     plan.push("remove what does not belong to the set", disk.clear);
@@ -214,8 +251,7 @@ fn assemble(
         let run = Step::RunDepmod { kernel, modules, depmod: paths.depmod.clone() };
         plan.push("index the modules, and check the choice", own(vec![run, check]));
     }
-    plan.push("exchange the loaded module", own(live.exchange));
-    plan
+    parts
 }
 
 /// Whether the index chooses what depmod would choose now.
@@ -249,7 +285,10 @@ fn chosen(observed: &Observed, kernel: &str, winners: &Winners) -> Winners {
 /// The effect on an observation.
 pub fn simulate(observed: &mut Observed, step: &Step) {
     match step {
-        Step::CheckUnheld { .. } | Step::CheckIndex { .. } | Step::CheckLoaded { .. } => {}
+        Step::CheckUnheld { .. }
+        | Step::CheckIndex { .. }
+        | Step::CheckLoaded { .. }
+        | Step::ProveDatapath => {}
         Step::RunDepmod { kernel, modules, depmod } => {
             let paths =
                 Paths { modules: modules.clone(), depmod: depmod.clone(), ..Paths::default() };

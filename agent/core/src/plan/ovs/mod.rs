@@ -1,7 +1,11 @@
 //! Open vSwitch: bridge and ports through its database, daemons, datapaths.
 
+mod flows;
+mod internal_port;
 mod simulation;
 
+pub use flows::{is_held_by_another, restore_flows, save_flows};
+pub use internal_port::{InternalPort, restore_port};
 pub use simulation::simulate;
 
 use crate::model::{Observed, Ovs};
@@ -37,6 +41,9 @@ pub enum Step {
         bridge: String,
         /// The device.
         port: String,
+        /// The number it has to get, where flows name it by that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ofport: Option<i64>,
     },
     /// Take a port out of a bridge, and wait until the device is free.
     RemovePort {
@@ -85,6 +92,23 @@ pub enum Step {
         /// The device.
         port: String,
     },
+    /// Write TLV maps, meters, groups and flows of bridges to the state directory.
+    SaveFlows {
+        /// By name.
+        bridges: Vec<String>,
+    },
+    /// Have the next vswitchd wait for flows before it forwards
+    /// (`other_config:flow-restore-wait`), and leave a mark that it waits for ours.
+    HoldFlows,
+    /// Put back what was saved of a bridge, in the place of all that it has.
+    RestoreFlows {
+        /// Of the bridge.
+        bridge: String,
+    },
+    /// End the wait, with its mark; then forget what was saved.
+    ReleaseFlows,
+    /// Give an internal port that was made anew what the former one had.
+    RestorePort(InternalPort),
 }
 
 impl fmt::Display for Step {
@@ -99,7 +123,7 @@ impl fmt::Display for Step {
                     "pin the MAC of {bridge} to {hwaddr}, so that frames for the uplink are its own"
                 )
             }
-            Self::AddPort { bridge, port } => write!(
+            Self::AddPort { bridge, port, .. } => write!(
                 f,
                 "make {port} a port of {bridge}: what arrives goes to {bridge}, what {port} sends still leaves"
             ),
@@ -129,6 +153,19 @@ impl fmt::Display for Step {
             Self::RemoveVport { datapath, port } => {
                 write!(f, "take {port} out of the kernel datapath {datapath}, without vswitchd")
             }
+            Self::SaveFlows { bridges } => write!(
+                f,
+                "save flows, groups, meters and TLV maps of {}: they are in no database",
+                bridges.join(", ")
+            ),
+            Self::HoldFlows => {
+                f.write_str("have the next vswitchd wait for the saved flows before it forwards")
+            }
+            Self::RestoreFlows { bridge } => {
+                write!(f, "put flows, groups, meters and TLV map of {bridge} back")
+            }
+            Self::ReleaseFlows => f.write_str("end the wait for flows: vswitchd forwards by them"),
+            Self::RestorePort(port) => port.fmt(f),
         }
     }
 }

@@ -14,20 +14,9 @@ const LOCAL_OFPORT: i64 = 65534;
 pub fn simulate(observed: &mut Observed, step: &Step) {
     match step {
         Step::AddBridge { bridge, datapath_type, hwaddr, external_ids } => {
-            let bridge = Bridge {
-                name: bridge.clone(),
-                datapath_type: datapath_type.clone(),
-                fail_mode: Some("standalone".into()),
-                hwaddr: Some(hwaddr.clone()),
-                external_ids: external_ids.clone(),
-                ports: vec![Port {
-                    name: bridge.clone(),
-                    kind: "internal".into(),
-                    ofport: Some(LOCAL_OFPORT),
-                    error: None,
-                }],
-            };
-            add_bridge(observed, &bridge);
+            let (datapath_type, external_ids) = (datapath_type.clone(), external_ids.clone());
+            let row = Bridge { datapath_type, external_ids, ..new_bridge(bridge, hwaddr) };
+            add_bridge(observed, &row);
         }
         Step::PinMac { bridge, hwaddr } => {
             let Some(row) = row_of(observed, bridge) else { return };
@@ -36,7 +25,7 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
                 link.mac = Some(hwaddr.clone());
             }
         }
-        Step::AddPort { bridge, port } => add_port(observed, bridge, port),
+        Step::AddPort { bridge, port, ofport } => add_port(observed, bridge, port, *ofport),
         Step::RemovePort { bridge, port } => {
             let Some(row) = row_of(observed, bridge) else { return };
             row.ports.retain(|row| row.name != *port);
@@ -65,6 +54,36 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
         Step::StartDaemons => start(observed),
         Step::DeleteDatapath { datapath } => delete_datapath(observed, datapath),
         Step::RemoveVport { port, .. } => release(observed, port),
+        Step::SaveFlows { bridges } => observed.ovs.saved.clone_from(bridges),
+        Step::HoldFlows => hold(observed, true),
+        Step::RestoreFlows { .. } => {}
+        Step::ReleaseFlows => {
+            hold(observed, false);
+            observed.ovs.saved.clear();
+        }
+        Step::RestorePort(port) => port.simulate(&mut observed.network),
+    }
+}
+
+fn new_bridge(name: &str, hwaddr: &str) -> Bridge {
+    let port = Port {
+        name: name.to_owned(),
+        kind: "internal".into(),
+        ofport: Some(LOCAL_OFPORT),
+        error: None,
+    };
+    Bridge {
+        name: name.to_owned(),
+        fail_mode: Some("standalone".into()),
+        hwaddr: Some(hwaddr.to_owned()),
+        ports: vec![port],
+        ..Bridge::default()
+    }
+}
+
+fn hold(observed: &mut Observed, wait: bool) {
+    if let Some(database) = &mut observed.ovs.database {
+        (database.flow_restore_wait, database.restoring) = (wait, wait);
     }
 }
 
@@ -86,14 +105,15 @@ fn add_bridge(observed: &mut Observed, bridge: &Bridge) {
     attach_all(observed, bridge);
 }
 
-fn add_port(observed: &mut Observed, bridge: &str, port: &str) {
+fn add_port(observed: &mut Observed, bridge: &str, port: &str, wanted: Option<i64>) {
     let Some(row) = row_of(observed, bridge) else { return };
     if row.port(port).is_some() {
         return;
     }
     let numbers = row.ports.iter().filter_map(|port| port.ofport);
     let ofport = numbers.filter(|number| *number != LOCAL_OFPORT).max().unwrap_or(0) + 1;
-    row.ports.push(Port { name: port.to_owned(), ofport: Some(ofport), ..Port::default() });
+    let ofport = wanted.or(Some(ofport));
+    row.ports.push(Port { name: port.to_owned(), ofport, ..Port::default() });
     row.ports.sort_by(|a, b| a.name.cmp(&b.name));
     let row = row.clone();
     attach_all(observed, &row);

@@ -28,7 +28,7 @@ fn add_bridge(datapath_type: &str) -> Step {
 }
 
 fn add_port() -> Step {
-    Step::AddPort { bridge: "br-int".into(), port: "eth1".into() }
+    Step::AddPort { bridge: "br-int".into(), port: "eth1".into(), ofport: None }
 }
 
 fn after(mut observed: Observed, steps: &[Step]) -> Observed {

@@ -19,7 +19,7 @@ pub fn happened(step: &Step) -> Option<String> {
         Step::Ovs(ovs::Step::AddBridge { bridge, .. }) => {
             Some(format!("the bridge {bridge} is gone"))
         }
-        Step::Ovs(ovs::Step::AddPort { bridge, port }) => {
+        Step::Ovs(ovs::Step::AddPort { bridge, port, .. }) => {
             Some(format!("{port} was taken out of {bridge}"))
         }
         Step::Ovs(ovs::Step::RemovePort { bridge, port }) => {

@@ -1,13 +1,16 @@
-//! The whole switch: bridge → uplink, stop Open vSwitch, exchange and load the modules,
-//! start Open vSwitch, uplink → bridge, CNI files. Each part only where it is needed.
+//! The whole switch: module files and their index, bridge → uplink, stop Open vSwitch, exchange
+//! the loaded modules, start Open vSwitch, uplink → bridge, CNI files. Each part only where it
+//! is needed.
 //!
 //! The parts are planned one after another, each on what the observation would be
 //! after the parts before it; so the whole plan is known, and can be refused,
 //! before its first step.
 
+mod exchange;
+
 use crate::checkpoint::Checkpoint;
 use crate::config::{
-    Activate, AddressesChoice, CniChoice, ModulesChoice, OvsRunner, Profile, Settings,
+    Activate, AddressesChoice, CniChoice, FlowsChoice, ModulesChoice, OvsRunner, Profile, Settings,
 };
 use crate::model::Observed;
 use crate::plan::handover::{self, Owner};
@@ -23,6 +26,8 @@ struct Target {
     activate: Activate,
     /// Whether the daemons may be stopped and are to run at the end.
     daemons: Daemons,
+    /// Who brings the flows back where the daemons are stopped.
+    flows: FlowsChoice,
     /// The way back: what cannot be carried is left, not refused.
     salvage: bool,
 }
@@ -56,6 +61,8 @@ struct Draft<'a> {
     way_back: Option<&'a Checkpoint>,
     /// The way back itself: what cannot be carried is left.
     salvage: bool,
+    /// What was there at first, now or before an unfinished transaction.
+    origin: &'a Observed,
     now: Observed,
     plan: Plan,
 }
@@ -84,6 +91,7 @@ pub fn plan_switch(
             OvsRunner::Host => Daemons::Run,
             OvsRunner::None => Daemons::Foreign,
         },
+        flows: profile.flows,
         salvage: false,
     };
     let plan = plan_target(settings, &target, observed, way_back)?;
@@ -126,6 +134,7 @@ pub fn plan_back(
             OvsRunner::Host if before.ovs.vswitchd => Daemons::Run,
             OvsRunner::Host => Daemons::Rest,
         },
+        flows: profile.flows,
         salvage: true,
     };
     plan_target(settings, &target, observed, Some(checkpoint))
@@ -186,9 +195,10 @@ fn plan_target(
 ) -> Result<Plan, Refusal> {
     let mut draft = Draft { salvage: target.salvage, ..Draft::new(settings, observed, way_back) };
     let owner_at_end = target.owner_at_end(settings, observed, way_back);
+    let mut exchanged = None;
     if let Some(set) = target.modules {
         if target.activate == Activate::Live && draft.would_reload(set)? {
-            draft.reload(set, target.daemons)?;
+            exchanged = Some(draft.exchange(set, target)?);
         } else {
             draft.modules(set, Activate::Reboot)?;
         }
@@ -196,6 +206,7 @@ fn plan_target(
     if target.daemons == Daemons::Run {
         draft.start();
     }
+    draft.come_up(target, exchanged);
     if let Some(owner) = owner_at_end {
         draft.hand_over(owner, target.delete_bridge)?;
     }
@@ -212,21 +223,21 @@ fn plan_target(
 }
 
 impl<'a> Draft<'a> {
-    fn new(settings: &'a Settings, observed: &Observed, way_back: Option<&'a Checkpoint>) -> Self {
+    fn new(
+        settings: &'a Settings,
+        observed: &'a Observed,
+        way_back: Option<&'a Checkpoint>,
+    ) -> Self {
         let (salvage, plan) = (false, Plan::default());
-        Self { settings, way_back, salvage, now: observed.clone(), plan }
+        let origin = way_back.map_or(observed, |checkpoint| &checkpoint.before);
+        Self { settings, way_back, salvage, origin, now: observed.clone(), plan }
     }
 
     fn append(&mut self, part: Plan) {
         for step in part.steps() {
             simulate(&mut self.now, step);
         }
-        self.plan.stages.extend(part.stages);
-        for note in part.notes {
-            if !self.plan.notes.contains(&note) {
-                self.plan.notes.push(note);
-            }
-        }
+        self.plan = std::mem::take(&mut self.plan).then(part);
     }
 
     fn push(&mut self, title: &str, steps: impl FnOnce(&Observed) -> Vec<ovs::Step>) {
@@ -258,115 +269,22 @@ impl<'a> Draft<'a> {
             }
             None => handover::coexistence::plan_beside(node, &want, &self.now, self.way_back)?,
         };
+        let part = self.with_former_numbers(part);
         self.append(part);
         Ok(())
     }
 
-    fn plan_modules(
-        &self,
-        now: &Observed,
-        target: modules::Target,
-        activate: Activate,
-    ) -> Result<Plan, Refusal> {
+    /// What modules are wanted, and of which kernel.
+    fn want(&self, target: modules::Target, activate: Activate) -> modules::Want {
         // a boot into another kernel in between does not make another tree the one to finish
-        let host = self.way_back.map_or(&now.host, |checkpoint| &checkpoint.before.host);
-        let want = modules::Want { kernel: host.kernel.clone(), target, activate };
-        modules::plan_modules(&want, now, self.way_back, &self.settings.paths)
+        modules::Want { kernel: self.origin.host.kernel.clone(), target, activate }
     }
 
     fn modules(&mut self, target: modules::Target, activate: Activate) -> Result<(), Refusal> {
-        let part = self.plan_modules(&self.now, target, activate)?;
+        let want = self.want(target, activate);
+        let paths = &self.settings.paths;
+        let part = modules::plan_modules(&want, &self.now, self.way_back, paths)?;
         self.append(part);
         Ok(())
-    }
-
-    /// Whether the loaded modules are to be exchanged, asked of a host without datapaths.
-    fn would_reload(&self, target: modules::Target) -> Result<bool, Refusal> {
-        let mut free = self.now.clone();
-        for step in ovs::stop_and_free(&self.now) {
-            simulate(&mut free, &Step::Ovs(step));
-        }
-        let plan = self.plan_modules(&free, target, Activate::Live)?;
-        Ok(plan.steps().any(modules::touches_memory))
-    }
-
-    /// Addresses to the uplink, daemons and datapaths away, modules exchanged.
-    fn reload(&mut self, target: modules::Target, daemons: Daemons) -> Result<(), Refusal> {
-        let running = self.now.ovs.vswitchd || !self.now.ovs.datapaths.is_empty();
-        if daemons == Daemons::Foreign && running {
-            return Err(Refusal::new(
-                "OvsNotOurs",
-                "Open vSwitch is running and the profile says that somebody else runs it \
-                 (`ovs = \"none\"`), but exchanging the loaded modules needs it stopped; nothing \
-                 was changed; stop it first, set `ovs = \"host\"`, or set `activate = \"reboot\"`",
-            ));
-        }
-        self.spare_foreign_ports()?;
-        self.hand_over(Owner::Uplink, false)?;
-        self.push("Stop Open vSwitch and free its module", ovs::stop_and_free);
-        self.modules(target, Activate::Live)
-    }
-
-    /// A datapath takes all its internal ports and their addresses along, and only those of our
-    /// bridge are put back. Nothing that the configuration does not name goes down with it.
-    fn spare_foreign_ports(&self) -> Result<(), Refusal> {
-        let vports = self.now.ovs.datapaths.iter().flat_map(|datapath| datapath.vports.iter());
-        let mut foreign = vports.filter(|port| !self.is_named(port)).filter(|port| {
-            self.now.network.addresses.iter().any(|a| a.link == **port && a.scope == 0)
-        });
-        if let Some(port) = foreign.next() {
-            return Err(Refusal::new(
-                "ForeignBridge",
-                format!(
-                    "{port} of the kernel datapath has addresses, which it would lose when Open vSwitch \
-                     is stopped to exchange the loaded modules; nothing was changed; move them away, or \
-                     set `activate = \"reboot\"`"
-                ),
-            ));
-        }
-        // on the way back this was asked before the first change
-        let Some(what) = self.foreign().filter(|_| self.way_back.is_none()) else { return Ok(()) };
-        Err(Refusal::new(
-            "ForeignBridge",
-            format!(
-                "{what} is not named in the configuration, and would go down when Open vSwitch is \
-                 stopped to exchange the loaded modules; nothing was changed; name it in \
-                 `node.companions` if it may, or set `activate = \"reboot\"`"
-            ),
-        ))
-    }
-
-    fn is_named(&self, name: &str) -> bool {
-        let node = &self.settings.node;
-        name == node.bridge || name == node.uplink || node.companions.iter().any(|own| own == name)
-    }
-
-    /// A bridge, an internal port or a datapath of somebody else.
-    fn foreign(&self) -> Option<String> {
-        let ovs = &self.now.ovs;
-        let bridges = || ovs.database.iter().flat_map(|database| &database.bridges);
-        if let Some(bridge) = bridges().find(|bridge| !self.is_named(&bridge.name)) {
-            return Some(format!("the bridge {}", bridge.name));
-        }
-        let mut ports = bridges().flat_map(|bridge| &bridge.ports);
-        if let Some(port) = ports.find(|port| port.kind == "internal" && !self.is_named(&port.name))
-        {
-            return Some(format!("the internal port {}", port.name));
-        }
-        if let Some(datapath) = ovs
-            .datapaths
-            .iter()
-            .find(|datapath| datapath.name != ovs::DATAPATH && !self.is_named(&datapath.name))
-        {
-            return Some(format!("the datapath {}", datapath.name));
-        }
-        // what the database does not know, or while it does not answer
-        let internal = |name: &&String| {
-            let link = self.now.network.link(name);
-            link.is_some_and(|link| link.kind.as_deref() == Some("openvswitch"))
-        };
-        let vports = ovs.datapaths.iter().flat_map(|datapath| &datapath.vports);
-        let port = vports.filter(internal).find(|port| !self.is_named(port))?;
-        Some(format!("the internal port {port} of the kernel datapath"))
     }
 }

@@ -115,6 +115,8 @@ pub(crate) fn report(message: &str) -> Report {
         address_owner: Some(Owner::Bridge),
         cni_version: None,
         uplink_mtu: Some(1500),
+        kernels: "6.1.0 ready=both set=nsx boot=running".into(),
+        warning: None,
     }
 }
 

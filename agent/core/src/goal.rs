@@ -225,7 +225,7 @@ mod tests {
         let checkpoint = Checkpoint { schema: 1, transaction: "t".into(), before: before() };
         // interrupted when the uplink was a port already, by a vswitchd that hangs
         let mut hung = before();
-        let add = ovs::Step::AddPort { bridge: "br-int".into(), port: "eth1".into() };
+        let add = ovs::Step::AddPort { bridge: "br-int".into(), port: "eth1".into(), ofport: None };
         ovs::simulate(&mut hung, &add);
         hung.ovs.vswitchd_hangs = true;
         for (runner, runs) in [("host", true), ("none", false)] {

@@ -7,6 +7,7 @@
 mod cni;
 mod digest;
 mod file;
+mod footing;
 mod host;
 mod modules;
 mod network;
@@ -19,6 +20,7 @@ mod shield;
 pub use cni::*;
 pub use digest::*;
 pub use file::*;
+pub use footing::*;
 pub use host::*;
 pub use modules::*;
 pub use network::*;

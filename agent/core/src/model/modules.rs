@@ -1,4 +1,4 @@
-use super::{Digest, FileState, Observed};
+use super::{Digest, FileState, Footing, Observed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -25,6 +25,9 @@ pub struct Modules {
     pub links: BTreeMap<String, Digest>,
     /// What depmod's configuration files say, by digest of the contents.
     pub depmod: BTreeMap<Digest, DepmodConf>,
+    /// What a set would stand on.
+    #[serde(default)]
+    pub footing: Footing,
 }
 
 /// One installed kernel.

@@ -190,12 +190,20 @@ pub(super) fn plan_parts(
     let stale = !disk.is_empty() || !index_agrees(&after, &want.kernel, &winners, paths);
     let settled = if stale { winners.clone() } else { chosen(&after, &want.kernel, &winners) };
     let live = live::steps(want, observed, &after, before, paths, &settled)?;
+    if want.target != Target::Before && !live.exchange.is_empty() {
+        preflight::may_exchange(observed)?;
+    }
+    if stale || !live.exchange.is_empty() {
+        preflight::now(want, observed)?;
+    }
     let index = stale.then(|| {
         let depends = depends(&after, &want.kernel, &winners, paths);
         let (kernel, modules) = (want.kernel.clone(), paths.modules.clone());
         Step::CheckIndex { kernel, modules, expect: winners, depends }
     });
-    Ok(assemble(want, paths, disk, index, live))
+    let mut plan = assemble(want, paths, disk, index, live);
+    plan.notes.extend(preflight::notes(want, kernel, observed));
+    Ok(plan)
 }
 
 /// What an exchange consists of, in order.

@@ -6,10 +6,10 @@ use crate::plan::Refusal;
 use crate::plan::modules::overrides::SET_DIRECTORY;
 use crate::plan::modules::winner::{Winners, copies};
 use crate::plan::modules::{Target, Want};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What depmod will choose must be one set.
-pub(in crate::plan::modules) fn one_set(
+pub(super) fn one_set(
     want: &Want,
     after: &Observed,
     winners: &Winners,
@@ -17,7 +17,10 @@ pub(in crate::plan::modules) fn one_set(
 ) -> Result<(), Refusal> {
     match want.target {
         Target::Payload => payload_wins(want, winners),
-        Target::InTree => upstream_wins(want, after, winners, paths),
+        Target::InTree => {
+            upstream_wins(want, after, winners, paths)?;
+            readable(want, after, winners, paths)
+        }
         Target::Before => Ok(()),
     }
 }
@@ -77,4 +80,42 @@ fn competing(want: &Want, stem: &str, other: &str, instead: &str) -> Refusal {
         want.kernel
     );
     Refusal::new("CompetingCopy", message)
+}
+
+/// depmod takes an empty file for a module, and modprobe then fails on it. Files of one
+/// directory are one set only where they were built for one kernel.
+fn readable(
+    want: &Want,
+    after: &Observed,
+    winners: &Winners,
+    paths: &Paths,
+) -> Result<(), Refusal> {
+    let mut built: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    for path in winners.values().flatten() {
+        let Some(facts) = after.module_at(&format!("{}/{}/{path}", paths.modules, want.kernel))
+        else {
+            continue;
+        };
+        if let Some(fault) = &facts.fault {
+            let message = format!(
+                "{path} of the kernel {} would be chosen and is no kernel module: {fault}. Remove \
+                 it, or put a whole file there",
+                want.kernel
+            );
+            return Err(Refusal::new("SetCorrupt", message));
+        }
+        let Some(vermagic) = facts.vermagic.as_deref() else { continue };
+        let (first, other) = built.entry(parent(path)).or_insert((path, vermagic));
+        if *other != vermagic {
+            let message = format!(
+                "{path} and {first} of the kernel {} were built for different kernels (`{}`, \
+                 `{}`): they are no set",
+                want.kernel,
+                vermagic.trim(),
+                other.trim()
+            );
+            return Err(Refusal::new("SetMixed", message));
+        }
+    }
+    Ok(())
 }

@@ -2,11 +2,15 @@
 
 mod abi;
 mod choice;
+mod host;
 mod payload;
+mod policy;
 mod tree;
+mod userspace;
 
-pub(super) use choice::one_set;
+pub(super) use policy::may_exchange;
 
+use super::winner::Winners;
 use super::{Target, Want};
 use crate::config::{Activate, Paths};
 use crate::model::{KernelModules, Observed};
@@ -42,7 +46,10 @@ pub fn readiness(
     let found = self::kernel(&want, observed).map_err(|refusal| vec![refusal])?;
     let mut refusals = standing(found, observed, paths, target);
     if target == Target::Payload {
-        refusals.extend(payload::payload_set(found, observed).err());
+        match payload::payload_set(found, observed) {
+            Ok(set) => refusals.extend(policy::signature(set, found, observed).err()),
+            Err(refusal) => refusals.push(refusal),
+        }
     }
     if refusals.is_empty() {
         // what depmod would choose is known when everything else is as it should be
@@ -62,10 +69,15 @@ fn standing(
     if target == Target::Before {
         return Vec::new();
     }
-    [tree::not_builtin(kernel), tree::plain_files(&kernel.release, observed, paths)]
-        .into_iter()
-        .filter_map(Result::err)
-        .collect()
+    let checks = [
+        host::writable(observed),
+        tree::not_builtin(kernel),
+        host::whole_tree(kernel, observed),
+        tree::plain_files(&kernel.release, observed, paths),
+        policy::modprobe(observed),
+        tree::backup(kernel, observed, paths, target),
+    ];
+    checks.into_iter().filter_map(Result::err).collect()
 }
 
 /// The first reason not to go on; with the payload as the target, its set for the kernel.
@@ -79,9 +91,45 @@ pub(super) fn check<'a>(
         return Err(refusal);
     }
     match want.target {
-        Target::Payload => payload::payload_set(kernel, observed).map(Some),
+        Target::Payload => {
+            let set = payload::payload_set(kernel, observed)?;
+            policy::signature(set, kernel, observed)?;
+            Ok(Some(set))
+        }
         Target::InTree | Target::Before => Ok(None),
     }
+}
+
+/// What depmod will choose must be one set, and one that Open vSwitch can live with.
+pub(super) fn one_set(
+    want: &Want,
+    after: &Observed,
+    winners: &Winners,
+    paths: &Paths,
+) -> Result<(), Refusal> {
+    choice::one_set(want, after, winners, paths)?;
+    userspace::ports(want.target, after, winners)
+}
+
+/// Not now: asked where there is something to do, and never of a way back.
+pub(super) fn now(want: &Want, observed: &Observed) -> Result<(), Refusal> {
+    match want.target {
+        Target::Payload | Target::InTree => host::quiet(observed),
+        Target::Before => Ok(()),
+    }
+}
+
+/// What is worth knowing and stands in nobody's way.
+pub(super) fn notes(want: &Want, kernel: &KernelModules, observed: &Observed) -> Vec<String> {
+    let mut notes = Vec::new();
+    if want.target == Target::Payload {
+        notes.extend(abi::note(kernel, observed));
+    }
+    if want.target != Target::Before {
+        notes.extend(userspace::note(want.target, observed));
+        notes.extend(policy::notes(observed));
+    }
+    notes
 }
 
 fn list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {

@@ -6,7 +6,7 @@ use crate::payload::{ModuleSet, Payload};
 use crate::plan::Refusal;
 
 /// The payload's set for a kernel, whole and fit for it.
-pub(in crate::plan::modules) fn payload_set<'a>(
+pub(super) fn payload_set<'a>(
     kernel: &KernelModules,
     observed: &'a Observed,
 ) -> Result<&'a ModuleSet, Refusal> {

@@ -3,10 +3,13 @@
 use crate::config::Paths;
 use crate::model::{FileState, KernelModules, MODULE_STEMS, Observed, module_stem};
 use crate::plan::Refusal;
+use crate::plan::modules::Target;
 use crate::plan::modules::goal::Places;
+use crate::plan::modules::overrides::entries;
+use crate::plan::modules::state::is_payloads;
 
 /// Modules that are compiled in can neither be replaced nor unloaded.
-pub(in crate::plan::modules) fn not_builtin(kernel: &KernelModules) -> Result<(), Refusal> {
+pub(super) fn not_builtin(kernel: &KernelModules) -> Result<(), Refusal> {
     match kernel.builtin.first() {
         None => Ok(()),
         Some(stem) => {
@@ -20,11 +23,7 @@ pub(in crate::plan::modules) fn not_builtin(kernel: &KernelModules) -> Result<()
 }
 
 /// Links and other oddities where the set lies cannot be kept and put back.
-pub(in crate::plan::modules) fn plain_files(
-    kernel: &str,
-    observed: &Observed,
-    paths: &Paths,
-) -> Result<(), Refusal> {
+pub(super) fn plain_files(kernel: &str, observed: &Observed, paths: &Paths) -> Result<(), Refusal> {
     let places = Places::of(kernel, paths);
     let directories = [&places.weak_updates, &places.set, &places.nsx, &places.backup];
     for (path, state) in &observed.files {
@@ -44,4 +43,27 @@ pub(in crate::plan::modules) fn plain_files(
         }
     }
     Ok(())
+}
+
+/// A backup that holds the payload's own files would be put back as the user's.
+pub(super) fn backup(
+    kernel: &KernelModules,
+    observed: &Observed,
+    paths: &Paths,
+    target: Target,
+) -> Result<(), Refusal> {
+    let places = Places::of(&kernel.release, paths);
+    let files =
+        entries(observed, &places.backup).map(|(name, _)| format!("{}/{name}", places.backup));
+    let Some(path) = files.into_iter().find(|path| is_payloads(observed, path)) else {
+        return Ok(());
+    };
+    if target != Target::InTree {
+        return Ok(());
+    }
+    let message = format!(
+        "{path}, in the place of the user's own files, is the payload's: putting it back would \
+         leave NSX's module in place. Remove it first"
+    );
+    Err(Refusal::new("BackupIsNsx", message))
 }

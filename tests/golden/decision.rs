@@ -6,6 +6,7 @@ use pointsman_core::decision::{Attempt, Decision, Verdict, Watch, decide, decide
 use pointsman_core::keys::{Annotations, DESIRED_PROFILE, RETRY};
 use pointsman_core::model::Observed;
 use pointsman_core::phase::End;
+use pointsman_core::plan::modules::touches_memory;
 use pointsman_core::plan::simulate;
 use pointsman_core::report::State;
 use std::fs;
@@ -116,7 +117,9 @@ fn done_is_what_a_look_shows_and_not_what_was_reached_once() {
     let drifted = node(FRESH);
     let reached = attempt("nsx-ovs", &drifted.host.boot_id, End::Reached);
     let verdict = report(decide(&annotations, &settings, &drifted, Some(&reached)));
-    assert_eq!((verdict.state, &*verdict.reason), (State::Degraded, "Drifted"));
+    assert_eq!((verdict.state, &*verdict.reason), (State::Degraded, "ModulesDrifted"));
+    let said = "the kernel now runs other modules than its set: openvswitch is in-tree (build id ";
+    assert!(verdict.message.contains(said), "{}", verdict.message);
     // a new boot has made the network from the host's own configuration: that is no drift
     let reached = attempt("nsx-ovs", "another boot", End::Reached);
     assert!(is_attempt(&decide(&annotations, &settings, &drifted, Some(&reached))));
@@ -150,7 +153,14 @@ fn a_foreign_change_is_put_right_once() {
     // later it is a drift, and an attempt that failed or another boot is not watched
     let put_back = node(FRESH);
     let late = Watch { checkpoint: None, repaired: None };
-    assert_eq!(report(decided(&put_back, late)).reason, "Drifted");
+    assert_eq!(report(decided(&put_back, late)).reason, "ModulesDrifted");
+    let mut moved = there.clone();
+    for address in &mut moved.network.addresses {
+        if address.link == "br-int" {
+            address.link = "eth1".into();
+        }
+    }
+    assert_eq!(report(decided(&moved, late)).reason, "Drifted");
     let elsewhere = attempt("nsx-ovs", "another boot", End::Reached);
     assert!(is_attempt(&decide_watching(
         &annotations,
@@ -159,6 +169,41 @@ fn a_foreign_change_is_put_right_once() {
         Some(&elsewhere),
         after
     )));
+}
+
+/// Files are read when a module is loaded: putting them right disturbs nobody.
+#[test]
+fn module_files_that_somebody_took_away_are_put_right_later_too() {
+    let settings = settings();
+    let annotations = asked(&[(DESIRED_PROFILE, "nsx-ovs")]);
+    let mut erased = node(NSX);
+    erased.files.retain(|path, _| !path.contains("/weak-updates/openvswitch/"));
+    let reached = attempt("nsx-ovs", &erased.host.boot_id, End::Reached);
+    let decision = decide(&annotations, &settings, &erased, Some(&reached));
+    let Decision::Attempt { goal, .. } = decision else { panic!("{decision:?}") };
+    let plan = goal.plan(&settings, &erased, None).unwrap();
+    assert!(!plan.is_empty() && !plan.steps().any(touches_memory), "{plan}");
+    // and not fought over: a second time within the minute it is said who
+    let after = Watch { checkpoint: None, repaired: Some("the files were gone") };
+    let decision = decide_watching(&annotations, &settings, &erased, Some(&reached), after);
+    assert_eq!(report(decision).reason, "ChangedBack");
+}
+
+/// The set was on disk before this boot, and the kernel runs the other kind: a reboot is no help.
+#[test]
+fn the_other_set_in_memory_after_the_reboot_is_no_staged_one() {
+    let text = read(FRESH, "config.toml").replace("activate = \"live\"", "activate = \"reboot\"");
+    let settings = Settings::parse(&text).unwrap();
+    let annotations = asked(&[(DESIRED_PROFILE, "nsx-ovs")]);
+    let mut exchanged = node(NSX);
+    exchanged.modules.loaded = node(FRESH).modules.loaded;
+    let staged = attempt("nsx-ovs", &exchanged.host.boot_id, End::Reached);
+    let verdict = report(decide(&annotations, &settings, &exchanged, Some(&staged)));
+    assert_eq!((verdict.state, &*verdict.reason), (State::RebootRequired, "ModulesStaged"));
+    let before = attempt("nsx-ovs", "the boot before", End::Reached);
+    let verdict = report(decide(&annotations, &settings, &exchanged, Some(&before)));
+    assert_eq!((verdict.state, &*verdict.reason), (State::Degraded, "ModulesDrifted"));
+    assert!(verdict.message.contains("initramfs"), "{}", verdict.message);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod boot;
 mod deadman;
 mod guard;
 mod handover;
+mod kernels;
 mod killed;
 mod lossless;
 mod modules;

@@ -1,7 +1,7 @@
 //! Reads what the host is; changes nothing.
 
 mod boot;
-pub(crate) mod boot_loader;
+pub mod boot_loader;
 mod cni;
 mod host;
 pub mod modules;

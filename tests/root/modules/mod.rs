@@ -2,6 +2,7 @@
 
 mod bench;
 mod broken;
+mod kernels;
 
 use bench::{Bench, differences, mount_memory, parts, run, without_index};
 use pointsman::observe::modules::{IndexFile, module_facts};

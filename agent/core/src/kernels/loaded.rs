@@ -31,7 +31,7 @@ pub enum Witness {
     Srcversion,
     /// It has neither to compare; its version is one set's.
     Version,
-    /// It says what it is, and is of no file that is known here.
+    /// It says what it is, and every file that could be it says that it is another.
     Foreign,
     /// `IdentityUnproven`: it says nothing, or what it says is true of several sets.
     Unproven,
@@ -58,13 +58,15 @@ pub fn loaded_from(observed: &Observed, paths: &Paths) -> Vec<LoadedFrom> {
 }
 
 fn judge(stem: &str, module: &LoadedModule, observed: &Observed, paths: &Paths) -> LoadedFrom {
-    let (mut proven, mut likely, mut compared) = (BTreeSet::new(), BTreeSet::new(), false);
+    let (mut proven, mut likely) = (BTreeSet::new(), BTreeSet::new());
+    let (mut compared, mut silent) = (false, false);
     for (state, identity) in candidates(stem, observed, paths) {
         match module.identity.sameness(&identity) {
             Sameness::Proven => drop(proven.insert(state.word())),
             Sameness::Likely => drop(likely.insert(state.word())),
             Sameness::Different => compared = true,
-            Sameness::Unproven => {}
+            // a file that cannot be read may be the one
+            Sameness::Unproven => silent = true,
         }
     }
     let weak =
@@ -74,7 +76,7 @@ fn judge(stem: &str, module: &LoadedModule, observed: &Observed, paths: &Paths) 
         // the same build in two places: it is neither's alone
         (None, _) if !proven.is_empty() => (None, Witness::Unproven),
         (None, Some(set)) => (Some(set), weak),
-        (None, None) if likely.is_empty() && compared => (None, Witness::Foreign),
+        (None, None) if likely.is_empty() && compared && !silent => (None, Witness::Foreign),
         (None, None) => (None, Witness::Unproven),
     };
     let (name, identity) = (module.name.clone(), module.identity.clone());

@@ -166,22 +166,22 @@ impl Kernels {
         if next.running {
             return None;
         }
-        let release = &next.release;
+        let (release, how) = (&next.release, &self.next.how);
         let message = match fitness {
             Fitness::OnDisk => return None,
             Fitness::Stageable { .. } => format!(
-                "the kernel {release} boots next and would load the set `{}`, not {set}; \
+                "the kernel {release} boots next ({how}) and would load the set `{}`, not {set}; \
                  `pointsman modules apply --to {option} --kernel {release} --activate reboot` puts \
                  it there",
                 next.set.word()
             ),
             Fitness::Unfit(why) => format!(
-                "the kernel {release} boots next and cannot load {set}: {}: {}; have another \
+                "the kernel {release} boots next ({how}) and cannot load {set}: {}: {}; have another \
                  kernel boot, or ask for another profile before the reboot",
                 why.reason, why.message
             ),
             Fitness::Unknown(why) => format!(
-                "the kernel {release} boots next, and whether it can load {set} is unknown: {}: {}",
+                "the kernel {release} boots next ({how}), and whether it can load {set} is unknown: {}: {}",
                 why.reason, why.message
             ),
         };

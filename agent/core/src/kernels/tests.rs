@@ -237,6 +237,12 @@ fn weaker_witnesses_count_where_they_are_of_one_set_only() {
         let found = kernels(&observed).kernels.remove(0).loaded.remove(0);
         assert_eq!((found.set, found.witness), expected);
     }
+    // a file that says nothing may be the one
+    let mut observed = host();
+    facts(&mut observed, &own, of(None, None));
+    loaded(&mut observed, "openvswitch", identity("another"));
+    let found = kernels(&observed).kernels.remove(0).loaded.remove(0);
+    assert_eq!((found.set, found.witness), (None, Witness::Unproven));
     // the payload says the same version: it may be either
     let mut observed = host();
     facts(&mut observed, &own, of(None, Some("1")));

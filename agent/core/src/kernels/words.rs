@@ -90,13 +90,12 @@ impl Kernel {
         }
         for module in &self.loaded {
             let (name, identity) = (&module.name, &module.identity);
-            lines.push(match module.set {
-                Some(set) => format!("{release}: loaded: {name}: {} ({identity})", set.word()),
-                None => {
-                    let why = module.witness.word();
-                    format!("{release}: loaded: {name}: unknown ({why}; {identity})")
-                }
-            });
+            let witness = module.witness.word();
+            let of = module.set.map_or_else(
+                || format!("unknown ({witness}; {identity})"),
+                |set| format!("{} ({identity})", set.word()),
+            );
+            lines.push(format!("{release}: loaded: {name}: {of}"));
         }
         lines
     }

@@ -37,7 +37,7 @@ pub(crate) const WATCHED: [&str; 9] = [
 ];
 
 /// Reads what the host can boot. `modules` is the parent of the kernels' trees.
-pub(super) fn observe(root: &HostRoot, modules: &str) -> BootLoader {
+pub fn observe(root: &HostRoot, modules: &str) -> BootLoader {
     let images = images(root, modules);
     let next = next(root, &images);
     BootLoader { images, next }

@@ -14,6 +14,7 @@ mod bed;
 mod channel;
 mod error;
 mod initrd;
+mod kernel;
 mod network;
 mod node_units;
 mod program;
@@ -31,6 +32,7 @@ use serde_json::{Value, json};
 
 pub use self::bed::{Accel, Bed, Image};
 pub use self::error::{Result, VmError};
+pub use self::kernel::Kernel;
 pub use self::network::{
     DEFAULT_ROUTE_TARGET, ECHO_PORT, HOST, NODE_V4, NODE_V4_SECOND, NODE_V6, PEER_NETNS,
     PEER_ROUTED_V4, PEER_ROUTED_V6, PEER_V4, PEER_V6, UPLINK, UPLINK_MAC,
@@ -69,7 +71,7 @@ impl Vm {
     /// [`Self::boot`] of one of the root disks.
     pub fn boot_image(image: Image) -> Result<Self> {
         let begin = Instant::now();
-        let mut vm = Self::start(&Disk::Fresh(image), true)?;
+        let mut vm = Self::start(&Kernel::first()?, &Disk::Fresh(image), true)?;
         vm.await_boot()?;
         vm.started_in = begin.elapsed();
         Ok(vm)
@@ -84,7 +86,8 @@ impl Vm {
         let snapshot = snapshot::find_or_make(Bed::locate()?, image)?;
         let name = image.snapshot();
         let begin = Instant::now();
-        let mut vm = Self::start(&Disk::Snapshot { file: &snapshot, tag: name }, false)?;
+        let disk = Disk::Snapshot { file: &snapshot, tag: name };
+        let mut vm = Self::start(&Kernel::first()?, &disk, false)?;
         vm.set_clock()?;
         let boot_id = vm.sh("cat /proc/sys/kernel/random/boot_id")?;
         *vm.boot_id.get_mut().unwrap() = boot_id;
@@ -92,8 +95,8 @@ impl Vm {
         Ok(vm)
     }
 
-    fn start(disk: &Disk<'_>, boots: bool) -> Result<Self> {
-        let mut qemu = Qemu::start(Bed::locate()?, disk)?;
+    fn start(kernel: &Kernel, disk: &Disk<'_>, boots: bool) -> Result<Self> {
+        let mut qemu = Qemu::start(Bed::locate()?, kernel, disk)?;
         let dir = qemu.dir().to_owned();
         let channel = Channel::connect(&dir.join("bed.sock"), boots, || qemu.alive())
             .map_err(|e| e.with_console(&dir))?;
@@ -183,6 +186,41 @@ impl Vm {
         self.channel.send(0, Op::Reboot).map_err(|e| self.explain(e))?;
         self.await_boot()?;
         Ok(begin.elapsed())
+    }
+
+    /// An orderly reboot into a kernel, as a boot loader would choose it; how long it took.
+    /// The machine is another one with the same disk.
+    pub fn reboot_into(&mut self, kernel: &Kernel) -> Result<Duration> {
+        let begin = Instant::now();
+        // the guest's reboot ends in a machine that stands still
+        self.qmp("set-action", &json!({ "reboot": "shutdown", "shutdown": "pause" }))?;
+        self.channel.send(0, Op::Reboot).map_err(|e| self.explain(e))?;
+        self.until("the guest's shutdown", |vm| {
+            Ok(vm.qmp("query-status", &json!({}))?["status"] == "shutdown")
+        })?;
+        // the folder goes with the process, whose end writes what it holds of the disk
+        let kept = tempfile::Builder::new().prefix("pointsman-disk.").tempdir();
+        let kept = kept.map_err(|e| VmError::new(format!("make a folder for the disk: {e}")))?;
+        let disk = kept.path().join("root.qcow2");
+        std::fs::hard_link(self.dir.join("root.qcow2"), &disk)
+            .map_err(|e| VmError::new(format!("keep the disk as {}: {e}", disk.display())))?;
+        self.qmp("quit", &json!({}))?;
+        self.until("QEMU's end", |vm| Ok(vm.qemu.lock().unwrap().alive().is_err()))?;
+        let next = Self::start(kernel, &Disk::Left(&disk), true)?;
+        next.await_boot()?;
+        *self = next;
+        Ok(begin.elapsed())
+    }
+
+    fn until(&self, what: &str, holds: impl Fn(&Self) -> Result<bool>) -> Result<()> {
+        let begin = Instant::now();
+        while !holds(self)? {
+            if begin.elapsed() > BOOT {
+                return Err(self.explain(VmError::new(format!("{what} did not come"))));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     /// A power cut and a new start: what was not synced may be lost.

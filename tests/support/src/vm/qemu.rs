@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::bed::{Accel, Bed, Image, stdout};
 use super::error::{Result, VmError};
 use super::initrd;
+use super::kernel::Kernel;
 
 /// Where the root disk comes from.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) enum Disk<'a> {
     Fresh(Image),
     /// A copy of an overlay with a snapshot in it, to go on from.
     Snapshot { file: &'a Path, tag: &'a str },
+    /// The overlay that a machine of before has left.
+    Left(&'a Path),
 }
 
 /// Runs until dropped. `bed leash` ends QEMU and removes the folder however the
@@ -29,16 +32,16 @@ pub(super) struct Qemu {
 }
 
 impl Qemu {
-    pub(super) fn start(bed: &Bed, disk: &Disk<'_>) -> Result<Self> {
+    pub(super) fn start(bed: &Bed, kernel: &Kernel, disk: &Disk<'_>) -> Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("pointsman-vm.")
             .tempdir()
             .map_err(|e| VmError::new(format!("make a folder for the VM: {e}")))?
             .keep();
-        Self::start_in(bed, disk, &dir).inspect_err(|_| drop(fs::remove_dir_all(&dir)))
+        Self::start_in(bed, kernel, disk, &dir).inspect_err(|_| drop(fs::remove_dir_all(&dir)))
     }
 
-    fn start_in(bed: &Bed, disk: &Disk<'_>, dir: &Path) -> Result<Self> {
+    fn start_in(bed: &Bed, kernel: &Kernel, disk: &Disk<'_>, dir: &Path) -> Result<Self> {
         let overlay = dir.join("root.qcow2");
         match disk {
             Disk::Fresh(image) => stdout(
@@ -51,8 +54,13 @@ impl Qemu {
                     .args(["--reflink=auto", "--sparse=auto", "--"])
                     .args([file, &overlay.as_path()]),
             )?,
+            Disk::Left(file) => {
+                fs::rename(file, &overlay)
+                    .map_err(|e| VmError::new(format!("take over {}: {e}", file.display())))?;
+                String::new()
+            }
         };
-        let mut arguments = arguments(bed, dir)?;
+        let mut arguments = arguments(bed, kernel, dir)?;
         if let Disk::Snapshot { tag, .. } = disk {
             arguments.extend(["-loadvm".into(), tag.into()]);
         }
@@ -138,12 +146,12 @@ pub(super) const KERNEL_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 net.ifna
     softlockup_all_cpu_backtrace=1 \
     mitigations=off random.trust_cpu=on no_timer_check tsc=reliable";
 
-fn arguments(bed: &Bed, dir: &Path) -> Result<Vec<OsString>> {
+fn arguments(bed: &Bed, kernel: &Kernel, dir: &Path) -> Result<Vec<OsString>> {
     let initrd = dir.join("initrd");
-    initrd::write(&bed.part("initrd.cpio"), bed.program(), &initrd)?;
+    initrd::write(&kernel.initrd, bed.program(), &initrd)?;
     let socket = |name: &str| format!("path={}/{name}.sock,server=on,wait=off", dir.display());
     let mut arguments: Vec<OsString> = machine(bed.accel()).into_iter().map(Into::into).collect();
-    arguments.extend(["-kernel".into(), bed.part("vmlinuz").into()]);
+    arguments.extend(["-kernel".into(), kernel.image.clone().into()]);
     arguments.extend(["-initrd".into(), initrd.into()]);
     arguments.extend(["-append".into(), KERNEL_LINE.into()]);
     // The cache mode is about this machine's crash, not the guest's: what the guest has given

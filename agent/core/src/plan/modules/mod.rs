@@ -201,9 +201,9 @@ pub(super) fn plan_parts(
         let (kernel, modules) = (want.kernel.clone(), paths.modules.clone());
         Step::CheckIndex { kernel, modules, expect: winners, depends }
     });
-    let mut plan = assemble(want, paths, disk, index, live);
-    plan.notes.extend(preflight::notes(want, kernel, observed));
-    Ok(plan)
+    let mut parts = assemble(want, paths, disk, index, live);
+    parts.disk.notes.extend(preflight::notes(want, kernel, observed));
+    Ok(parts)
 }
 
 /// What an exchange consists of, in order.

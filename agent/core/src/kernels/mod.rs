@@ -145,6 +145,13 @@ impl Why {
 impl Kernels {
     /// The kernels of an observation.
     pub fn of(observed: &Observed, paths: &Paths) -> Self {
+        // who is at work in this moment says nothing of what a kernel is ready for
+        let quiet = observed.modules.footing.busy.is_some().then(|| {
+            let mut quiet = observed.clone();
+            quiet.modules.footing.busy = None;
+            quiet
+        });
+        let observed = quiet.as_ref().unwrap_or(observed);
         let next = match &observed.boot_loader {
             Some(found) => found.next.clone(),
             None => NextBoot::unknown("nobody looked"),

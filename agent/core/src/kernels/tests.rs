@@ -273,3 +273,11 @@ fn a_set_of_two_versions_is_mixed_whoever_it_belongs_to() {
     facts.identity.version = Some("1".into());
     assert_eq!(kernels(&observed).kernels[0].set, ModuleState::User);
 }
+
+#[test]
+fn a_package_manager_at_work_changes_no_verdict() {
+    let mut observed = host();
+    let quiet = kernels(&observed);
+    observed.modules.footing.busy = Some(Busy { pid: Some(1), name: "dpkg".into(), lock: None });
+    assert_eq!(kernels(&observed), quiet);
+}

@@ -2,6 +2,8 @@
 
 mod bench;
 mod broken;
+mod footing;
+mod fuzz;
 mod kernels;
 
 use bench::{Bench, differences, mount_memory, parts, run, without_index};
@@ -207,7 +209,7 @@ fn a_module_is_read_as_modinfo_reads_it() {
         for stem in OWN {
             let path = set.join(format!("{stem}.ko"));
             let path = path.to_str().unwrap();
-            let facts = module_facts(path, &fs::read(path).unwrap());
+            let facts = module_facts(&fs::read(path).unwrap());
             let modinfo = |field| {
                 let text = run("modinfo", &["-F", field, path]);
                 Some(text.trim_end_matches('\n').to_owned()).filter(|text| !text.is_empty())

@@ -21,7 +21,9 @@ use pointsman_core::model::{
     loaded_name, module_stem,
 };
 use pointsman_core::payload::Manifest;
-use pointsman_core::plan::modules::{OTHER_DIRECTORIES, is_conf, is_release, parse_depmod};
+use pointsman_core::plan::modules::{
+    HOMES, OTHER_DIRECTORIES, is_conf, is_info, is_release, parse_depmod, parse_info,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use thiserror::Error;
@@ -97,7 +99,9 @@ pub fn observe_modules(
     }
     modules.loaded =
         MODULE_STEMS.iter().filter_map(|stem| loaded_module(sources.root, stem)).collect();
+    let origins = std::mem::take(&mut modules.footing.origins);
     modules.footing = footing::observe(sources, &modules.kernels);
+    modules.footing.origins = origins;
     Ok(modules)
 }
 
@@ -178,6 +182,7 @@ fn is_looked_at(inside: &str) -> bool {
         || within("weak-updates/openvswitch")
         || within("nsx")
         || within("kernel/net/openvswitch")
+        || HOMES.contains(&inside)
         || inside.strip_prefix("weak-updates/").is_some_and(|rest| !rest.contains('/'))
 }
 
@@ -194,6 +199,11 @@ fn observe_file(
 ) -> Result<(), ModulesError> {
     let Some(state) = disk::state_of(at).map_err(ModulesError::Disk)? else { return Ok(()) };
     match &state {
+        FileState::Regular { sha256, .. } if is_info(&path) => {
+            let text = root.read(&path, LIMIT).map_err(ModulesError::Disk)?;
+            let origins = parse_info(&String::from_utf8_lossy(&text));
+            modules.footing.origins.insert(*sha256, origins);
+        }
         FileState::Regular { sha256, .. } => learn(at, &path, *sha256, modules)?,
         FileState::Symlink { .. } => {
             // an absolute link, which weak-modules makes, leads below the host's root

@@ -355,6 +355,14 @@ impl Bench {
         last.split_once(&tree).expect("a path of the tree").1.trim().to_owned()
     }
 
+    /// The same of `modules.dep`, for a file that modprobe cannot read.
+    pub fn depmod_chose(&self, stem: &str) -> String {
+        let text = fs::read_to_string(self.tree("modules.dep")).unwrap();
+        let file = format!("/{stem}.ko:");
+        let line = text.lines().find(|line| line.contains(&file)).expect("a line of modules.dep");
+        line.split(':').next().unwrap().to_owned()
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         let walk = WalkDir::new(self.at("")).min_depth(1);
         walk.into_iter()

@@ -2,6 +2,8 @@
 
 mod bench;
 mod broken;
+mod footing;
+mod fuzz;
 mod kernels;
 
 use bench::{Bench, differences, mount_memory, parts, run, without_index};
@@ -10,6 +12,7 @@ use pointsman_core::config::{Activate, Paths};
 use pointsman_core::model::{MODULE_STEMS, ModuleState, loaded_name};
 use pointsman_core::plan::modules::{Target, Want, plan_modules, which_set};
 use std::fs;
+use std::os::unix::fs::symlink;
 
 const OWN: [&str; 4] = ["openvswitch", "vport-geneve", "vport-gre", "vport-vxlan"];
 
@@ -89,6 +92,81 @@ fn dkms_copies_do_not_win() {
     there_and_back(&bench, ModuleState::User, "updates/dkms", &MODULE_STEMS);
 }
 
+/// What weak-modules makes: links into another directory, or another kernel's tree.
+#[test]
+fn links_lie_in_the_backup_meanwhile_and_are_put_back_as_they_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::new(directory.path());
+    bench.add_user_set("extra/openvswitch");
+    let set = bench.tree("weak-updates/openvswitch");
+    fs::create_dir_all(&set).unwrap();
+    let link = |stem: &str| format!("../../extra/openvswitch/{stem}.ko");
+    for stem in MODULE_STEMS {
+        symlink(link(stem), set.join(format!("{stem}.ko"))).unwrap();
+    }
+    bench.configure("user.conf", "search weak-updates updates built-in\n");
+    there_and_back(&bench, ModuleState::User, "weak-updates/openvswitch", &MODULE_STEMS);
+    bench.go(Target::Payload, None);
+    let backup = bench.tree("nsx/usr-ovs-kmod-backup");
+    for stem in MODULE_STEMS {
+        let file = format!("{stem}.ko");
+        assert_eq!(fs::read_link(backup.join(&file)).unwrap().to_str().unwrap(), link(stem));
+        assert!(fs::symlink_metadata(set.join(&file)).unwrap().is_file());
+    }
+    bench.go(Target::InTree, None);
+    for stem in MODULE_STEMS {
+        let file = set.join(format!("{stem}.ko"));
+        assert_eq!(fs::read_link(file).unwrap().to_str().unwrap(), link(stem));
+    }
+}
+
+/// What NCP leaves on Ubuntu: its set where the user's was, the user's in the backup with
+/// a record of where it came from.
+#[test]
+fn files_go_back_to_where_ncps_record_says() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::new(directory.path());
+    bench.add_user_set("updates/dkms");
+    bench.depmod(&bench.kernel);
+    let start = bench.snapshot();
+    let (home, backup) = (bench.tree("updates/dkms"), bench.tree("nsx/usr-ovs-kmod-backup"));
+    fs::create_dir_all(&backup).unwrap();
+    let mut record = String::new();
+    for stem in MODULE_STEMS {
+        let file = format!("{stem}.ko");
+        fs::rename(home.join(&file), backup.join(&file)).unwrap();
+        fs::copy(parts().vendor.join(&file), home.join(&file)).unwrap();
+        record += &format!("/lib/modules/{}/updates/dkms/{file}\n", bench.kernel);
+    }
+    fs::write(backup.join("INFO"), record).unwrap();
+    bench.depmod(&bench.kernel);
+    assert_eq!(bench.set(), ModuleState::Nsx);
+    let (way_back, ncps) = (bench.checkpoint(), without_index(bench.snapshot()));
+    bench.go(Target::Payload, None);
+    assert_chosen(&bench, &MODULE_STEMS, "weak-updates/openvswitch");
+    bench.go(Target::Before, Some(&way_back));
+    assert_eq!(differences(&ncps, &without_index(bench.snapshot())), Vec::<String>::new());
+    bench.go(Target::InTree, None);
+    assert_eq!(bench.set(), ModuleState::User);
+    assert_chosen(&bench, &MODULE_STEMS, "updates/dkms");
+    assert_eq!(differences(&start, &bench.snapshot()), Vec::<String>::new());
+}
+
+#[test]
+fn our_backup_has_a_record_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::new(directory.path());
+    bench.add_user_set("weak-updates/openvswitch");
+    bench.configure("user.conf", "search weak-updates updates built-in\n");
+    let start = bench.snapshot();
+    bench.go(Target::Payload, None);
+    let record = fs::read_to_string(bench.tree("nsx/usr-ovs-kmod-backup/INFO")).unwrap();
+    let line = format!("/lib/modules/{}/weak-updates/openvswitch/vport-stt.ko", bench.kernel);
+    assert!(record.lines().any(|other| other == line), "{record}");
+    bench.go(Target::InTree, None);
+    assert_eq!(differences(&start, &bench.snapshot()), Vec::<String>::new());
+}
+
 #[test]
 fn strangers_in_the_nsx_directory_stay() {
     let directory = tempfile::tempdir().unwrap();
@@ -101,6 +179,23 @@ fn strangers_in_the_nsx_directory_stay() {
     assert!(bench.plan(Target::InTree, None).is_empty());
     assert_eq!(bench.set(), ModuleState::InTree);
     assert!(bench.tree("nsx/usr-ovs-kmod-backup/INFO").exists());
+}
+
+/// The directory that stays must not make the user's files look like NCP's.
+#[test]
+fn strangers_do_not_cost_the_user_his_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::new(directory.path());
+    bench.add_user_set("weak-updates/openvswitch");
+    bench.configure("user.conf", "search weak-updates updates built-in\n");
+    bench.go(Target::Payload, None);
+    fs::write(bench.tree("nsx/usr-ovs-kmod-backup/README"), "mine").unwrap();
+    bench.go(Target::InTree, None);
+    assert_eq!(bench.set(), ModuleState::User);
+    let there = bench.snapshot();
+    bench.go(Target::Payload, None);
+    bench.go(Target::InTree, None);
+    assert_eq!(differences(&there, &bench.snapshot()), Vec::<String>::new());
 }
 
 #[test]
@@ -207,7 +302,7 @@ fn a_module_is_read_as_modinfo_reads_it() {
         for stem in OWN {
             let path = set.join(format!("{stem}.ko"));
             let path = path.to_str().unwrap();
-            let facts = module_facts(path, &fs::read(path).unwrap());
+            let facts = module_facts(&fs::read(path).unwrap());
             let modinfo = |field| {
                 let text = run("modinfo", &["-F", field, path]);
                 Some(text.trim_end_matches('\n').to_owned()).filter(|text| !text.is_empty())

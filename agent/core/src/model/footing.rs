@@ -25,6 +25,9 @@ pub struct Footing {
     /// Where the trees' parent really is, if that is neither its own path nor that below `/usr`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elsewhere: Option<String>,
+    /// Paths that the `INFO` of a backup directory names, by digest of its contents.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub origins: BTreeMap<Digest, Vec<String>>,
     /// Who is installing or indexing at this moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy: Option<Busy>,

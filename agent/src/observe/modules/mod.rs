@@ -1,22 +1,29 @@
 //! Kernel modules: the trees of the installed kernels, their indexes, what is loaded.
 
+mod compressed;
 mod elf;
+mod footing;
 mod index;
 mod loaded;
+mod symbols;
 
 pub use elf::{build_id_of_note, module_facts};
+pub use footing::parse_symvers;
 pub use index::{BadIndex, IndexFile};
 pub(crate) use loaded::loaded_module;
+pub use symbols::{Symbols, is_signed, needed_symbols, symbols};
 
 use crate::disk::{self, DiskError, HostRoot};
 use pointsman_core::config::Paths;
 use pointsman_core::error::Reasoned;
 use pointsman_core::model::{
-    Digest, FileState, Index, IndexEntry, KernelModules, MODULE_STEMS, Modules, loaded_name,
-    module_stem,
+    Digest, FileState, Index, IndexEntry, KernelModules, MODULE_STEMS, MODULE_SUFFIXES, Modules,
+    loaded_name, module_stem,
 };
 use pointsman_core::payload::Manifest;
-use pointsman_core::plan::modules::{OTHER_DIRECTORIES, is_conf, is_release, parse_depmod};
+use pointsman_core::plan::modules::{
+    HOMES, OTHER_DIRECTORIES, is_conf, is_info, is_release, parse_depmod, parse_info,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use thiserror::Error;
@@ -92,6 +99,9 @@ pub fn observe_modules(
     }
     modules.loaded =
         MODULE_STEMS.iter().filter_map(|stem| loaded_module(sources.root, stem)).collect();
+    let origins = std::mem::take(&mut modules.footing.origins);
+    modules.footing = footing::observe(sources, &modules.kernels);
+    modules.footing.origins = origins;
     Ok(modules)
 }
 
@@ -141,12 +151,12 @@ fn observe_kernel(
             // a name that is no UTF-8 is none of the set's
             continue;
         };
-        if sample.is_none() && inside.starts_with("kernel/") && is_plain_module(inside) {
+        if sample.is_none() && inside.starts_with("kernel/") && is_module(inside) {
             sample = Some(inside.to_owned());
         }
         if is_looked_at(inside) {
             let path = format!("{tree}/{inside}");
-            observe_file(&at, entry.path(), path, files, modules)?;
+            observe_file(sources.root, entry.path(), path, files, modules)?;
         }
     }
     let vermagic = vermagic(&at, &tree, sample.as_deref(), files, modules);
@@ -172,15 +182,16 @@ fn is_looked_at(inside: &str) -> bool {
         || within("weak-updates/openvswitch")
         || within("nsx")
         || within("kernel/net/openvswitch")
+        || HOMES.contains(&inside)
         || inside.strip_prefix("weak-updates/").is_some_and(|rest| !rest.contains('/'))
 }
 
-fn is_plain_module(inside: &str) -> bool {
-    Path::new(inside).extension().is_some_and(|suffix| suffix == "ko")
+fn is_module(inside: &str) -> bool {
+    module_stem(inside.rsplit('/').next().unwrap_or(inside)).is_some()
 }
 
 fn observe_file(
-    tree: &Path,
+    root: &HostRoot,
     at: &Path,
     path: String,
     files: &mut Files,
@@ -188,13 +199,16 @@ fn observe_file(
 ) -> Result<(), ModulesError> {
     let Some(state) = disk::state_of(at).map_err(ModulesError::Disk)? else { return Ok(()) };
     match &state {
+        FileState::Regular { sha256, .. } if is_info(&path) => {
+            let text = root.read(&path, LIMIT).map_err(ModulesError::Disk)?;
+            let origins = parse_info(&String::from_utf8_lossy(&text));
+            modules.footing.origins.insert(*sha256, origins);
+        }
         FileState::Regular { sha256, .. } => learn(at, &path, *sha256, modules)?,
-        FileState::Symlink { target } => {
-            // an absolute link leads below the host's root, which only the tree's links tell
-            let behind = at.parent().unwrap_or(tree).join(target.trim_start_matches('/'));
-            let inside = if target.starts_with('/') { None } else { Some(behind) };
-            let found = inside.filter(|behind| behind.is_file());
-            if let Some(behind) = found {
+        FileState::Symlink { .. } => {
+            // an absolute link, which weak-modules makes, leads below the host's root
+            let behind = root.locate_directory(Path::new(&path)).ok();
+            if let Some(behind) = behind.filter(|behind| behind.is_file()) {
                 let sha256 = disk::digest_of(&behind).map_err(ModulesError::Disk)?;
                 learn(&behind, &path, sha256, modules)?;
                 modules.links.insert(path.clone(), sha256);
@@ -218,7 +232,7 @@ fn learn(at: &Path, path: &str, sha256: Digest, modules: &mut Modules) -> Result
     };
     let bytes =
         HostRoot::new(directory).read(&format!("/{file}"), LIMIT).map_err(ModulesError::Disk)?;
-    modules.facts.insert(sha256, module_facts(path, &bytes));
+    modules.facts.insert(sha256, module_facts(&bytes));
     Ok(())
 }
 
@@ -230,13 +244,15 @@ fn vermagic(
     files: &Files,
     modules: &Modules,
 ) -> Option<String> {
-    let own = format!("{tree}/kernel/net/openvswitch/openvswitch.ko");
-    let own = files.get(&own).and_then(FileState::sha256);
+    let own = MODULE_SUFFIXES.iter().find_map(|suffix| {
+        let own = format!("{tree}/kernel/net/openvswitch/openvswitch{suffix}");
+        files.get(&own).and_then(FileState::sha256)
+    });
     let known = own.and_then(|sha256| modules.facts.get(&sha256)).cloned();
     let facts = known.filter(|facts| facts.vermagic.is_some()).or_else(|| {
         let sample = sample?;
         let bytes = HostRoot::new(at).read(&format!("/{sample}"), LIMIT).ok()?;
-        Some(module_facts(sample, &bytes))
+        Some(module_facts(&bytes))
     })?;
     facts.vermagic
 }
@@ -330,7 +346,7 @@ fn observe_payload(directory: &Path, manifest: &Manifest, modules: &mut Modules)
     for file in manifest.modules.iter().flat_map(|set| set.files.values()) {
         if let Ok(bytes) = root.read(&format!("/{}", file.path), LIMIT) {
             let sha256 = Digest::of(&bytes);
-            modules.facts.entry(sha256).or_insert_with(|| module_facts(&file.path, &bytes));
+            modules.facts.entry(sha256).or_insert_with(|| module_facts(&bytes));
         }
     }
 }

@@ -73,7 +73,7 @@ fn keep(observed: &Observed, goal: &Goal) -> Vec<Step> {
         .filter(|(path, wanted)| write(observed, path, wanted).is_some())
         .filter_map(|(_, wanted)| match wanted {
             Wanted::File { sha256, source: Source::Store, .. } => Some(*sha256),
-            Wanted::File { .. } | Wanted::Directory | Wanted::Absent => None,
+            Wanted::File { .. } | Wanted::Link { .. } | Wanted::Directory | Wanted::Absent => None,
         })
         .collect();
     let mut steps = Vec::new();
@@ -83,6 +83,7 @@ fn keep(observed: &Observed, goal: &Goal) -> Vec<Step> {
         let replaced = match wanted {
             Wanted::File { sha256: other, .. } => *other != sha256,
             Wanted::Absent => !is_leftover(name),
+            Wanted::Link { .. } => true,
             Wanted::Directory => false,
         };
         if needed.remove(&sha256) || replaced {
@@ -101,7 +102,11 @@ fn make_directory(path: &str) -> Step {
 }
 
 fn write(observed: &Observed, path: &str, wanted: &Wanted) -> Option<Step> {
-    let Wanted::File { sha256, mode, source } = wanted else { return None };
+    let (sha256, mode, source) = match wanted {
+        Wanted::File { sha256, mode, source } => (sha256, mode, source),
+        Wanted::Link { target } => return link(observed, path, target),
+        Wanted::Directory | Wanted::Absent => return None,
+    };
     if let Some(FileState::Regular { mode: is, sha256: holds, .. }) = observed.files.get(path)
         && (is, holds) == (mode, sha256)
     {
@@ -109,6 +114,16 @@ fn write(observed: &Observed, path: &str, wanted: &Wanted) -> Option<Step> {
     }
     let (path, mode, source, sha256) = (path.to_owned(), *mode, source.clone(), *sha256);
     Some(Step::File(file::Step::Write { path, mode, source, sha256 }))
+}
+
+fn link(observed: &Observed, path: &str, target: &str) -> Option<Step> {
+    if let Some(FileState::Symlink { target: is }) = observed.files.get(path)
+        && is == target
+    {
+        return None;
+    }
+    let (path, target) = (path.to_owned(), target.to_owned());
+    Some(Step::File(file::Step::Link { path, target }))
 }
 
 fn remove(observed: &Observed, path: &str, wanted: &Wanted) -> Option<Step> {

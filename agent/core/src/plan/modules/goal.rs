@@ -2,8 +2,9 @@
 
 use super::Target;
 use super::disk::is_leftover;
-use super::overrides::{OVERRIDE_FILE, Pins, SET_DIRECTORY, entries, our_pins};
-use super::state::is_payloads;
+use super::origin::Files;
+use super::origin::{self, Held, INFO, Origin, set_files};
+use super::overrides::{OVERRIDE_FILE, Pins, SET_DIRECTORY, entries};
 use crate::config::Paths;
 use crate::model::{Digest, FileState, MODULE_STEMS, Observed, module_stem};
 use crate::payload::ModuleSet;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 pub(super) enum Wanted {
     Directory,
     File { sha256: Digest, mode: u32, source: Source },
+    Link { target: String },
     Absent,
 }
 
@@ -51,58 +53,13 @@ impl Places {
         }
     }
 
+    /// Where the files of the backup came from, by NCP's own hand.
+    pub(super) fn info(&self) -> String {
+        format!("{}/{INFO}", self.backup)
+    }
+
     fn directories(&self) -> [&String; 4] {
         [&self.weak_updates, &self.set, &self.nsx, &self.backup]
-    }
-}
-
-/// By name of the file: digest and mode.
-type Files = BTreeMap<String, (Digest, u32)>;
-
-/// The module files of the set's names in a directory, whatever their suffix.
-fn set_files(observed: &Observed, directory: &str) -> Files {
-    let of_set = |name: &str| module_stem(name).is_some_and(|stem| MODULE_STEMS.contains(&stem));
-    entries(observed, directory)
-        .filter(|(name, _)| of_set(name))
-        .filter_map(|(name, state)| match state {
-            FileState::Regular { mode, sha256, .. } => Some((name.to_owned(), (*sha256, *mode))),
-            FileState::Symlink { .. } | FileState::Directory | FileState::Other => None,
-        })
-        .collect()
-}
-
-/// What of a kernel's tree is the user's and what was made for the set.
-#[derive(Debug)]
-struct Origin {
-    users: Files,
-    pins: Pins,
-    /// Directories below the kernel's that were made for the set.
-    made: Vec<String>,
-}
-
-impl Origin {
-    /// `origin` is the state before an unfinished transaction, or the present one.
-    ///
-    /// Where NCP's directory is there, its backup tells the user's files, and what lies in
-    /// the set's place is NSX's; where our override is there, the same. Otherwise the
-    /// files in the set's place are the user's, unless the payload brought them.
-    fn read(origin: &Observed, kernel: &str, places: &Places, paths: &Paths) -> Self {
-        let pins = our_pins(origin, paths);
-        let pinned = pins.kernels.get(kernel).cloned();
-        let users = if origin.files.contains_key(&places.backup) {
-            set_files(origin, &places.backup)
-        } else if pinned.is_some() {
-            Files::new()
-        } else {
-            let mut files = set_files(origin, &places.set);
-            files.retain(|name, _| !is_payloads(origin, &format!("{}/{name}", places.set)));
-            files
-        };
-        let absent = |path: &&String| !origin.files.contains_key(*path);
-        let made = pinned.unwrap_or_else(|| {
-            [&places.weak_updates, &places.set].into_iter().filter(absent).cloned().collect()
-        });
-        Self { users, pins, made }
     }
 }
 
@@ -124,7 +81,7 @@ impl Goal {
         match (target, set) {
             (Target::Payload, Some(set)) => goal.payload(kernel, origin, set, &places, paths),
             (Target::InTree | Target::Payload, _) => goal.in_tree(kernel, origin, &places, paths),
-            (Target::Before, _) => goal.before(origin, &places),
+            (Target::Before, _) => goal.before(kernel, origin, &places, paths),
         }
         goal
     }
@@ -139,6 +96,9 @@ impl Goal {
                 }
             }
         }
+        if !origin::named(observed, &places.info()).is_empty() {
+            self.wanted.insert(places.info(), Wanted::Absent);
+        }
         for (name, _) in entries(observed, &places.conf_directory) {
             if is_leftover(name) && name.contains(OVERRIDE_FILE) {
                 self.wanted.insert(format!("{}/{name}", places.conf_directory), Wanted::Absent);
@@ -150,10 +110,8 @@ impl Goal {
     }
 
     fn put(&mut self, directory: &str, files: &Files) {
-        for (name, (sha256, mode)) in files {
-            let (sha256, mode, source) = (*sha256, *mode, Source::Store);
-            let file = Wanted::File { sha256, mode, source };
-            self.wanted.insert(format!("{directory}/{name}"), file);
+        for (name, held) in files {
+            self.wanted.insert(format!("{directory}/{name}"), held.wanted());
         }
     }
 
@@ -185,6 +143,9 @@ impl Goal {
             self.directory(directory);
         }
         self.put(&places.backup, &was.users);
+        if let Some(info) = was.info(places) {
+            self.wanted.insert(places.info(), info);
+        }
         for (stem, file) in &set.files {
             let source = Source::Payload(file.path.clone());
             let wanted = Wanted::File { sha256: file.sha256, mode: 0o644, source };
@@ -202,9 +163,17 @@ impl Goal {
             self.wanted.insert(made.clone(), Wanted::Absent);
         }
         if !was.users.is_empty() {
-            self.directory(&places.weak_updates);
-            self.directory(&places.set);
-            self.put(&places.set, &was.users);
+            for path in was.strays(origin, places) {
+                self.wanted.insert(path, Wanted::Absent);
+            }
+            for (name, held) in &was.users {
+                let path = was.home(name, places);
+                if path.starts_with(&format!("{}/", places.set)) {
+                    self.directory(&places.weak_updates);
+                    self.directory(&places.set);
+                }
+                self.wanted.insert(path, held.wanted());
+            }
         }
         let mut pins = was.pins;
         note_made(&mut pins, origin, places);
@@ -212,7 +181,7 @@ impl Goal {
         self.pins(&pins, places);
     }
 
-    fn before(&mut self, before: &Observed, places: &Places) {
+    fn before(&mut self, kernel: &str, before: &Observed, places: &Places, paths: &Paths) {
         let directories = places.directories();
         for directory in directories.into_iter().chain([&places.conf_directory]) {
             let wanted = match before.files.get(directory) {
@@ -224,6 +193,13 @@ impl Goal {
         }
         self.put(&places.set, &set_files(before, &places.set));
         self.put(&places.backup, &set_files(before, &places.backup));
+        let was = Origin::read(before, kernel, places, paths);
+        for path in was.homes(places).chain(was.recorded(places)) {
+            match before.files.get(&path).and_then(Held::of) {
+                Some(held) => self.wanted.insert(path, held.wanted()),
+                None => self.wanted.insert(path, Wanted::Absent),
+            };
+        }
         if let Some(FileState::Regular { mode, sha256, .. }) = before.files.get(&places.conf) {
             let (mode, sha256, source) = (*mode, *sha256, Source::Store);
             self.wanted.insert(places.conf.clone(), Wanted::File { sha256, mode, source });

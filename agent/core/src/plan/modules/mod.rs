@@ -13,6 +13,7 @@
 mod disk;
 mod goal;
 mod live;
+mod origin;
 mod overrides;
 mod preflight;
 mod state;
@@ -21,6 +22,7 @@ mod tests;
 mod winner;
 
 pub use live::{Loaded, loaded, reboot_pending};
+pub use origin::{HOMES, parse_info};
 pub use overrides::{
     OTHER_DIRECTORIES, OVERRIDE_FILE, SET_DIRECTORY, is_conf, is_release, parse_depmod,
 };
@@ -30,7 +32,9 @@ pub use state::{dangling, which_set};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Activate, Paths};
-use crate::model::{Digest, Identity, Index, IndexEntry, LoadedModule, Observed, loaded_name};
+use crate::model::{
+    Digest, FileState, Identity, Index, IndexEntry, LoadedModule, Observed, loaded_name,
+};
 use crate::plan::file::{self, Source};
 use crate::plan::{Plan, Refusal};
 use serde::{Deserialize, Serialize};
@@ -334,9 +338,56 @@ fn index_anew(observed: &mut Observed, kernel: &str, paths: &Paths) {
 
 /// What a written file says to depmod, for the simulation of the steps behind it.
 pub(super) fn learn(observed: &mut Observed, step: &file::Step) {
-    if let file::Step::Write { path, source: Source::Inline(text), .. } = step
-        && is_conf(path)
-    {
-        observed.modules.depmod.insert(Digest::of(text.as_bytes()), parse_depmod(text));
+    match step {
+        file::Step::Write { path, source: Source::Inline(text), .. } if is_conf(path) => {
+            observed.modules.depmod.insert(Digest::of(text.as_bytes()), parse_depmod(text));
+        }
+        file::Step::Write { path, source: Source::Inline(text), .. } if is_info(path) => {
+            let origins = &mut observed.modules.footing.origins;
+            origins.insert(Digest::of(text.as_bytes()), parse_info(text));
+        }
+        file::Step::Link { path, target } => {
+            observed.modules.links.remove(path);
+            if let Some(sha256) = behind(observed, path, target) {
+                observed.modules.links.insert(path.clone(), sha256);
+            }
+        }
+        file::Step::Keep { .. }
+        | file::Step::Write { .. }
+        | file::Step::MakeDirectory { .. }
+        | file::Step::Remove { .. }
+        | file::Step::RemoveDirectory { .. } => {}
     }
+}
+
+/// Whether a path is that of a backup's record of origins.
+pub fn is_info(path: &str) -> bool {
+    path.ends_with("/nsx/usr-ovs-kmod-backup/INFO")
+}
+
+/// What a link of a module would lead to: a file that was seen, or what another link of the
+/// same target leads to.
+fn behind(observed: &Observed, path: &str, target: &str) -> Option<Digest> {
+    let mut parts: Vec<&str> = path.split('/').collect();
+    parts.pop();
+    if target.starts_with('/') {
+        parts.clear();
+    }
+    for part in target.split('/').filter(|part| !matches!(*part, "" | ".")) {
+        if part == ".." {
+            parts.pop();
+        } else {
+            parts.push(part);
+        }
+    }
+    let at = parts.join("/");
+    let at = if at.starts_with('/') { at } else { format!("/{at}") };
+    let same = |other: &&String| {
+        target.starts_with('/')
+            && matches!(observed.files.get(*other), Some(FileState::Symlink { target: t }) if t == target)
+    };
+    observed.contents_at(&at).or_else(|| {
+        let other = observed.modules.links.keys().find(same)?;
+        observed.modules.links.get(other).copied()
+    })
 }

@@ -22,7 +22,7 @@ pub(super) fn not_builtin(kernel: &KernelModules) -> Result<(), Refusal> {
     }
 }
 
-/// Links and other oddities where the set lies cannot be kept and put back.
+/// Directories and devices where the set lies cannot be kept and put back.
 pub(super) fn plain_files(kernel: &str, observed: &Observed, paths: &Paths) -> Result<(), Refusal> {
     let places = Places::of(kernel, paths);
     let directories = [&places.weak_updates, &places.set, &places.nsx, &places.backup];
@@ -33,7 +33,8 @@ pub(super) fn plain_files(kernel: &str, observed: &Observed, paths: &Paths) -> R
             let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
             let ours = [places.set.as_str(), places.backup.as_str()].contains(&parent)
                 && module_stem(name).is_some_and(|stem| MODULE_STEMS.contains(&stem));
-            (ours && !matches!(state, FileState::Regular { .. })).then_some("a regular file")
+            let kept = matches!(state, FileState::Regular { .. } | FileState::Symlink { .. });
+            (ours && !kept).then_some("a regular file or a link")
         };
         if let Some(expected) = expected {
             let message = format!(

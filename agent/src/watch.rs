@@ -9,7 +9,7 @@ use pointsman_core::decision::{self, Attempt, Decision, what_changed};
 use pointsman_core::goal::Goal;
 use pointsman_core::keys::Annotations;
 use pointsman_core::model::Observed;
-use pointsman_core::phase::End;
+use pointsman_core::phase::{End, Phase};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,13 +50,16 @@ impl Watch {
         (record, last): (Option<&Record>, Option<&Attempt>),
     ) -> Decision {
         let mut kept = self.lock();
+        let staged = record.and_then(|record| staged_by(record, observed));
         let own = |kept: &&mut Watched| last.is_some_and(|last| last.request == kept.request);
         let Some(watched) = kept.as_mut().filter(own) else {
-            return decision::decide(annotations, settings, observed, last);
+            let watch = decision::Watch { staged, ..decision::Watch::default() };
+            return decision::decide_watching(annotations, settings, observed, last, watch);
         };
         let young = watched.reached.elapsed() < MINUTE;
         let checkpoint = record.filter(|_| young).map(|record| &record.checkpoint);
-        let watch = decision::Watch { checkpoint, repaired: watched.repaired.as_deref() };
+        let repaired = watched.repaired.as_deref();
+        let watch = decision::Watch { checkpoint, repaired, staged };
         let decision = decision::decide_watching(annotations, settings, observed, last, watch);
         watched.change = match &decision {
             Decision::Attempt { goal, request, .. } if *request == watched.request => {
@@ -101,4 +104,10 @@ impl Watch {
         }
         Ok(outcome)
     }
+}
+
+/// What the last transaction reached on this boot, and may have left for the next one.
+pub(crate) fn staged_by<'a>(record: &'a Record, observed: &Observed) -> Option<&'a Goal> {
+    let here = record.checkpoint.before.host.boot_id == observed.host.boot_id;
+    (here && record.phase == Phase::Ended(End::Reached)).then_some(&record.goal)
 }

@@ -7,6 +7,7 @@
 mod losses;
 mod machine;
 mod memory;
+mod modules;
 mod peers;
 mod phases;
 mod routes;
@@ -17,17 +18,17 @@ use std::process::ExitCode;
 use std::time::Instant;
 use support::vm::{Result, VmError};
 
-const USAGE: &str =
-    "usage: scripts/bench [--runs N | --quick] [losses] [handover] [switch] [memory] [routes]";
+const USAGE: &str = "usage: scripts/bench [--runs N | --quick] [losses] [handover] [switch] [modules] [memory] [routes]";
 const RUNS: usize = 5;
 const QUICK_RUNS: usize = 2;
 
 type Measurement = fn(usize) -> Result<()>;
 
-const ALL: [(&str, Measurement); 5] = [
+const ALL: [(&str, Measurement); 6] = [
     ("losses", losses::measure),
     ("handover", peers::measure),
     ("switch", switch::measure),
+    ("modules", modules::measure),
     ("memory", memory::measure),
     ("routes", routes::measure),
 ];

@@ -1,10 +1,12 @@
 //! What the agent decides for the golden nodes, by annotation and by what happened before.
 
 use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
-use pointsman_core::config::Settings;
-use pointsman_core::decision::{Attempt, Decision, Verdict, Watch, decide, decide_watching};
+use pointsman_core::config::{Activate, AddressesChoice, CniChoice, Profile, Settings};
+use pointsman_core::decision::{
+    Attempt, Decision, Verdict, Watch, decide, decide_watching, done_with_kubelet,
+};
 use pointsman_core::keys::{Annotations, DESIRED_PROFILE, RETRY};
-use pointsman_core::model::Observed;
+use pointsman_core::model::{Identity, Observed};
 use pointsman_core::phase::End;
 use pointsman_core::plan::modules::touches_memory;
 use pointsman_core::plan::simulate;
@@ -137,7 +139,7 @@ fn a_foreign_change_is_put_right_once() {
     let decided = |now: &Observed, watch: Watch<'_>| {
         decide_watching(&annotations, &settings, now, Some(&reached), watch)
     };
-    let minute = Watch { checkpoint: Some(&checkpoint), repaired: None };
+    let minute = Watch { checkpoint: Some(&checkpoint), ..Watch::default() };
     assert_eq!(report(decided(&there, minute)).state, State::Done);
     let mut gone = there.clone();
     gone.network.addresses.retain(|a| !(a.link == "br-int" && a.ip.is_ipv4()));
@@ -152,7 +154,7 @@ fn a_foreign_change_is_put_right_once() {
     assert!(done.message.contains("put right once: 10.0.2.15/24"), "{}", done.message);
     // later it is a drift, and an attempt that failed or another boot is not watched
     let put_back = node(FRESH);
-    let late = Watch { checkpoint: None, repaired: None };
+    let late = Watch::default();
     assert_eq!(report(decided(&put_back, late)).reason, "ModulesDrifted");
     let mut moved = there.clone();
     for address in &mut moved.network.addresses {
@@ -184,7 +186,7 @@ fn module_files_that_somebody_took_away_are_put_right_later_too() {
     let plan = goal.plan(&settings, &erased, None).unwrap();
     assert!(!plan.is_empty() && !plan.steps().any(touches_memory), "{plan}");
     // and not fought over: a second time within the minute it is said who
-    let after = Watch { checkpoint: None, repaired: Some("the files were gone") };
+    let after = Watch { repaired: Some("the files were gone"), ..Watch::default() };
     let decision = decide_watching(&annotations, &settings, &erased, Some(&reached), after);
     assert_eq!(report(decision).reason, "ChangedBack");
 }
@@ -238,4 +240,78 @@ fn how_the_try_ended_is_not_hidden_by_why_another_cannot_begin() {
     let last = attempt("nsx-ovs", &boot, End::Degraded);
     let verdict = report(decide(&annotations, &settings(), &node, Some(&last)));
     assert_eq!((verdict.state, &*verdict.reason), (State::Degraded, "ModuleInUse"));
+}
+
+/// From the change on disk to the kubelet after the reboot.
+#[test]
+fn a_staged_set_is_done_when_it_is_loaded_and_a_kubelet_runs() {
+    let mut settings = settings();
+    settings.switch.activate = Activate::Reboot;
+    for profile in settings.profiles.values_mut() {
+        (profile.addresses, profile.cni) = (AddressesChoice::Leave, CniChoice::Leave);
+    }
+    let annotations = asked(&[(DESIRED_PROFILE, "upstream-ovs")]);
+    let before = node(NSX);
+    let Decision::Attempt { goal, .. } = decide(&annotations, &settings, &before, None) else {
+        panic!("no attempt");
+    };
+    let mut staged = before.clone();
+    for step in goal.plan(&settings, &before, None).unwrap().steps() {
+        simulate(&mut staged, step);
+    }
+    let last = attempt("upstream-ovs", &before.host.boot_id, End::Reached);
+    let verdict = report(decide(&annotations, &settings, &staged, Some(&last)));
+    assert_eq!((verdict.state, &*verdict.reason), (State::RebootRequired, "ModulesStaged"));
+
+    // another profile, that is neither the staged one nor the one before
+    let third =
+        Profile { addresses: AddressesChoice::Uplink, ..settings.profiles["upstream-ovs"].clone() };
+    settings.profiles.insert("third".into(), third);
+    let other = asked(&[(DESIRED_PROFILE, "third")]);
+    let watch = Watch { staged: Some(&goal), ..Watch::default() };
+    let verdict = report(decide_watching(&other, &settings, &staged, Some(&last), watch));
+    assert_eq!((verdict.state, &*verdict.reason), (State::Refused, "SwitchStaged"));
+    assert!(verdict.message.contains("upstream-ovs"), "{}", verdict.message);
+    let back = asked(&[(DESIRED_PROFILE, "nsx-ovs")]);
+    assert!(is_attempt(&decide_watching(&back, &settings, &staged, Some(&last), watch)));
+
+    // the boot loads what the index chooses
+    let mut booted = staged.clone();
+    booted.host.boot_id = "another".into();
+    booted.modules.loaded.clear();
+    let verdict = report(decide(&annotations, &settings, &booted, Some(&last)));
+    assert_eq!(verdict.state, State::Done);
+    for (kubelet, state) in
+        [(None, State::Done), (Some(true), State::Done), (Some(false), State::RebootRequired)]
+    {
+        booted.host.kubelet = kubelet;
+        assert_eq!(done_with_kubelet(verdict.clone(), &booted).state, state);
+    }
+}
+
+/// By name alone nothing is proven.
+#[test]
+fn a_module_without_identity_is_never_done() {
+    let annotations = asked(&[(DESIRED_PROFILE, "nsx-ovs")]);
+    let mut nameless = node(NSX);
+    nameless.modules.loaded[0].identity = Identity::default();
+    let verdict = report(decide(&annotations, &settings(), &nameless, None));
+    assert_eq!(&*verdict.reason, "IdentityUnproven", "{}", verdict.message);
+    assert_eq!(verdict.verified, None);
+}
+
+/// Nothing but a reboot takes away a module that does not go.
+#[test]
+fn a_stuck_module_asks_for_a_reboot() {
+    let annotations = asked(&[(DESIRED_PROFILE, "upstream-ovs")]);
+    let mut stuck = node(NSX);
+    stuck.modules.loaded[0].state = "going".into();
+    let verdict = report(decide(&annotations, &settings(), &stuck, None));
+    assert_eq!((verdict.state, &*verdict.reason), (State::RebootRequired, "ModuleStuck"));
+    let last = Attempt {
+        reason: "ModuleStuck".into(),
+        ..attempt("upstream-ovs", &stuck.host.boot_id, End::Degraded)
+    };
+    let verdict = report(decide(&annotations, &settings(), &node(NSX), Some(&last)));
+    assert_eq!(verdict.state, State::RebootRequired);
 }

@@ -5,6 +5,7 @@ mod annotated;
 mod bed;
 mod boot;
 mod deadman;
+mod exchange;
 mod guard;
 mod handover;
 mod kernels;

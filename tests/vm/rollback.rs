@@ -62,12 +62,6 @@ fn whatever_fails_the_node_is_what_it_was() -> Result<()> {
     let output = rolled_back(&node, &command, "ModuleLoadFailed", words)?;
     assert!(by_the_harbour(&output), "{}", output.stderr);
 
-    // a datapath that nobody can see from the host's namespace
-    node.vm.sh("ip netns exec peer ovs-dpctl add-dp held")?;
-    let words = &["in use", "network namespace"];
-    rolled_back(&node, "apply --profile nsx-ovs", "ModuleInUse", words)?;
-    node.vm.sh("ip netns exec peer ovs-dpctl del-dp held")?;
-
     // the last of the chores fails when all others are done
     let bad = payload_with(&node, "unrunnable", "cni/nsx", "echo no program >$f")?;
     let command = format!("apply --profile nsx-ovs --payload {bad}");

@@ -10,9 +10,14 @@ use crate::keys::Annotations;
 use crate::model::Observed;
 use crate::phase::End;
 use crate::plan::handover::coexistence;
-use crate::plan::{Plan, Step, switch};
+use crate::plan::{Plan, Refusal, Step, switch};
 use crate::report::State;
 use crate::request::{ProfileId, Request, Wanted};
+
+/// The reason of [`State::RebootRequired`] where a set waits on disk.
+pub const MODULES_STAGED: &str = "ModulesStaged";
+/// A module that is neither usable nor gone: nothing but a reboot helps.
+const MODULE_STUCK: &str = "ModuleStuck";
 
 /// How the last transaction for a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +79,8 @@ pub struct Watch<'a> {
     pub checkpoint: Option<&'a Checkpoint>,
     /// What was changed and put right already, in plain words.
     pub repaired: Option<&'a str>,
+    /// What the last transaction of this boot reached.
+    pub staged: Option<&'a Goal>,
 }
 
 /// The next thing to do.
@@ -113,6 +120,7 @@ pub fn decide_watching(
     let last = last.filter(|last| last.request == request.observed);
     let reached_here =
         |last: &&Attempt| last.end == End::Reached && last.boot_id == observed.host.boot_id;
+    let staged = watch.staged;
     let watch = last.filter(reached_here).map(|_| watch).unwrap_or_default();
     let plan = match goal.plan(settings, observed, watch.checkpoint) {
         Ok(plan) => plan,
@@ -121,12 +129,14 @@ pub fn decide_watching(
             if let Some(stands) = last.and_then(failure_that_stands) {
                 return stands;
             }
-            let state = if refusal.transient { State::Pending } else { State::Refused };
-            return say(state, refusal.reason, chain(&refusal));
+            return refused(&refusal);
         }
     };
     if plan.is_empty() {
         return reached(settings, profile, observed, id, (&plan, watch, last));
+    }
+    if let Err(refusal) = switch::refuse_while_staged(settings, observed, staged, (&goal, &plan)) {
+        return refused(&refusal);
     }
     if plan.steps().any(is_disruptive) {
         if let Some(before) = watch.repaired {
@@ -138,6 +148,15 @@ pub fn decide_watching(
     }
     let this_boot = last.is_some_and(|last| last.boot_id == observed.host.boot_id);
     pending(&request, (last, this_boot), &plan, (goal, id), (settings, observed))
+}
+
+fn refused(refusal: &Refusal) -> Decision {
+    let state = match refusal.reason {
+        MODULE_STUCK => State::RebootRequired,
+        _ if refusal.transient => State::Pending,
+        _ => State::Refused,
+    };
+    say(state, refusal.reason, chain(refusal))
 }
 
 /// The profile of a name, and its identity.
@@ -183,7 +202,18 @@ fn reached(
              reboot the node to load the new one",
             id.name
         );
-        return say(State::RebootRequired, "ModulesStaged", message);
+        return say(State::RebootRequired, MODULES_STAGED, message);
+    }
+    let unproven = switch::unproven(settings, profile, observed);
+    if !unproven.is_empty() {
+        let message = format!(
+            "the files of {} are in place, and nothing tells which build the loaded {} is: neither a \
+             build id nor srcversion nor version is there to compare; a kernel with CONFIG_KALLSYMS \
+             tells build ids",
+            id.name,
+            unproven.join(", ")
+        );
+        return say(State::Degraded, "IdentityUnproven", message);
     }
     let mut message = format!("{} is verified on this boot", id.name);
     for note in &plan.notes {
@@ -200,6 +230,22 @@ fn reached(
         message,
         verified: Some(id),
     })
+}
+
+/// A profile that was staged on an earlier boot is not done before a kubelet runs again: the
+/// node is of no use to its cluster until then.
+pub fn done_with_kubelet(verdict: Verdict, observed: &Observed) -> Verdict {
+    let Some(id) = verdict.verified.as_ref().filter(|_| observed.host.kubelet == Some(false))
+    else {
+        return verdict;
+    };
+    let message = format!(
+        "the node was rebooted and the modules of {} are the loaded ones, but no kubelet runs on it: \
+         start it (with SELinux enforcing, look for what was denied); the rest follows by itself",
+        id.name
+    );
+    let (state, reason) = (State::RebootRequired, "KubeletNotRunning".into());
+    Verdict { state, reason, message, verified: None }
 }
 
 /// Put right once and changed again: whoever does it is not fought.
@@ -273,6 +319,7 @@ fn pending(
 /// One try per request: its failure is what is said until something else is asked for.
 fn failure_that_stands(last: &Attempt) -> Option<Decision> {
     let state = match last.end {
+        End::RolledBack | End::Degraded if last.reason == MODULE_STUCK => State::RebootRequired,
         End::RolledBack => State::RolledBack,
         End::Degraded => State::Degraded,
         End::Reached | End::Refused | End::Unchanged => return None,

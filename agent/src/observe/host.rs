@@ -1,6 +1,7 @@
 //! The machine and its system.
 
 use crate::disk::{DiskError, HostRoot};
+use crate::ovsdb::living;
 use nix::sys::utsname::uname;
 use pointsman_core::model::{FileState, Host};
 use std::collections::BTreeMap;
@@ -26,7 +27,15 @@ pub fn observe_host(root: &HostRoot) -> Result<Host, DiskError> {
         os_like: value("ID_LIKE").split_whitespace().map(str::to_owned).collect(),
         // sd_booted(3)
         systemd: root.state("/run/systemd/system")? == Some(FileState::Directory),
+        kubelet: None,
     })
+}
+
+/// Whether a process of this host's network namespace is a kubelet, or a distribution of
+/// Kubernetes that holds one (k3s, `MicroK8s`).
+pub(super) fn runs_kubelet() -> bool {
+    const NAMES: [&str; 5] = ["kubelet", "hyperkube", "k3s-server", "k3s-agent", "kubelite"];
+    NAMES.iter().any(|name| !living(name).is_empty())
 }
 
 /// `/etc/os-release`, a link as a rule, and `/usr/lib/os-release` where that leads nowhere:

@@ -86,6 +86,7 @@ pub fn reachability(executor: &Executor, settings: &Settings) -> Result<Observed
 /// Everything.
 pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, ObserveError> {
     let mut observed = reachability(executor, settings)?;
+    observed.host.kubelet = Some(host::runs_kubelet());
     boot::observe_boot(&executor.root, &mut observed.files).map_err(of("the unit for a boot"))?;
     observed.owners = Some(owners::observe(&executor.root, &settings.node, &observed.network));
     observed.boot_loader = Some(boot_loader::observe(&executor.root, &settings.paths.modules));

@@ -1,6 +1,7 @@
 //! The loop of `pointsman run`: whatever may have changed, observe, decide, and either
 //! say so or carry out one transaction. It holds no state that the disk does not hold.
 
+mod judged;
 mod sentry;
 mod told;
 mod trees;

@@ -47,6 +47,7 @@ impl Reasoned for ChangedBack {
 
 impl Workshop {
     pub(super) fn report(&self, seen: &Seen, observed: &Observed, verdict: &Verdict) -> Report {
+        let verdict = &self.judged(seen, observed, verdict);
         self.mind(observed, verdict.verified.is_some());
         let mut profiles: Profiles = self.journal.read_note(PROFILES).unwrap_or_default();
         if let Some(id) =

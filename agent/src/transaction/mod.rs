@@ -7,6 +7,7 @@ mod after_boot;
 mod armed;
 mod confirm;
 mod found;
+mod proof;
 mod retreat;
 mod way_back;
 
@@ -15,6 +16,7 @@ use crate::deadman::{DeadMan, DeadmanError};
 use crate::journal::{Failure, JOURNAL_SCHEMA, Journal, JournalError, Record};
 use crate::observe;
 use crate::probe::ApiServer;
+use crate::watch::staged_by;
 use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
 use pointsman_core::config::Settings;
 use pointsman_core::error::{Reasoned, chain};
@@ -23,6 +25,7 @@ use pointsman_core::model::Observed;
 use pointsman_core::phase::{End, Event, Illegal, Phase};
 use pointsman_core::plan::boot;
 use pointsman_core::plan::limit::limit;
+use pointsman_core::plan::switch::refuse_while_staged;
 use pointsman_core::plan::{Plan, Refusal, Step};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -141,15 +144,25 @@ impl Site<'_> {
         let observed = self.observe(self.settings).map_err(TransactionError::Observe)?;
         // what a transaction left half done is no state to come back to: its checkpoint stands
         let stands = |record: &Record| repair || record.is_open() || record.phase == DEGRADED;
-        let unfinished = self.journal.read()?.filter(stands);
+        let last = self.journal.read()?;
+        let unfinished = last.clone().filter(stands);
         let way_back = unfinished.map(|record| record.checkpoint);
-        let plan = match goal.plan(self.settings, &observed, way_back.as_ref()) {
+        let staged = last.as_ref().and_then(|record| staged_by(record, &observed));
+        let planned = goal.plan(self.settings, &observed, way_back.as_ref()).and_then(|plan| {
+            let asked = (goal, &plan);
+            refuse_while_staged(self.settings, &observed, staged, asked).map(|()| plan)
+        });
+        let plan = match planned {
             Ok(plan) => plan,
             Err(refusal) => {
                 return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
             }
         };
         if plan.is_empty() {
+            if let Err(failure) = self.prove(goal, request, &observed) {
+                let failure = Some(failure);
+                return Ok(Outcome { end: End::Refused, failure, notes: plan.notes });
+            }
             return ended(Phase::Preparing.after(Event::NothingToDo)?, None, plan.notes);
         }
         let baseline = Some(self.baseline(&plan, &observed));

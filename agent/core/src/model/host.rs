@@ -13,4 +13,7 @@ pub struct Host {
     pub os_like: Vec<String>,
     /// Whether systemd is the host's init (`/run/systemd/system` is a directory).
     pub systemd: bool,
+    /// Whether a kubelet runs; none in an observation that did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubelet: Option<bool>,
 }

@@ -26,14 +26,13 @@ pub fn save_flows(ovs: &Ovs) -> Option<Vec<Step>> {
     ovs.is_healthy().then(|| vec![Step::SaveFlows { bridges }])
 }
 
-/// What puts the saved flows back and ends our own wait for them.
+/// What puts the saved flows back and ends our own wait for them; nothing while there is no
+/// vswitchd to take them.
 pub fn restore_flows(ovs: &Ovs) -> Vec<Step> {
-    let Some(database) = ovs.database.as_ref().filter(|database| database.restoring) else {
-        return Vec::new();
-    };
+    let known = ovs.database.as_ref().filter(|database| database.restoring && ovs.is_healthy());
+    let Some(database) = known else { return Vec::new() };
     let there = names(database).into_iter().filter(|bridge| ovs.saved.contains(bridge));
-    let restore = there.filter(|_| ovs.is_healthy()).map(|bridge| Step::RestoreFlows { bridge });
-    restore.chain([Step::ReleaseFlows]).collect()
+    there.map(|bridge| Step::RestoreFlows { bridge }).chain([Step::ReleaseFlows]).collect()
 }
 
 /// Whether somebody else has vswitchd wait: not ours to end.

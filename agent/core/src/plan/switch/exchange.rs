@@ -88,25 +88,25 @@ impl Draft<'_> {
         saves
     }
 
-    /// What follows the start of Open vSwitch, before anybody moves: flows, the proof that the
-    /// modules work, and what was on internal ports.
+    /// What follows the start of Open vSwitch, before anybody moves: flows, and the proof that
+    /// the modules work.
     pub(super) fn come_up(&mut self, target: &Target, exchanged: Option<Exchanged>) {
         if target.daemons != Daemons::Rest {
             self.push("Put the flows back", |now| ovs::restore_flows(&now.ovs));
         }
-        let anew = exchanged.is_some();
         if let Some(exchanged) = exchanged {
             self.append(exchanged.proof);
         }
+    }
+
+    /// What internal ports had. `anew`: this plan has them made again.
+    pub(super) fn restore_ports(&mut self, target: &Target, anew: bool) {
         // of another boot, or of a switch that stops nothing, is what the host itself makes of it
         let same_boot = self.origin.host.boot_id == self.now.host.boot_id;
         let stops = target.modules.is_some() && target.activate == Activate::Live;
-        if target.daemons == Daemons::Run && stops && same_boot {
-            self.restore_ports(anew);
+        if target.daemons != Daemons::Run || !stops || !same_boot {
+            return;
         }
-    }
-
-    fn restore_ports(&mut self, anew: bool) {
         let names = internal_ports(self.origin, &self.settings.node.bridge);
         self.push("Give internal ports back what they had", |now| {
             let port =

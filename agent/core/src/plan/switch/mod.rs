@@ -7,6 +7,9 @@
 //! before its first step.
 
 mod exchange;
+mod staged;
+
+pub use staged::refuse_while_staged;
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{
@@ -115,6 +118,19 @@ pub fn reboot_pending(settings: &Settings, profile: &Profile, observed: &Observe
     })
 }
 
+/// The loaded modules of a profile of which nothing tells the build: never proven, so never done.
+pub fn unproven(settings: &Settings, profile: &Profile, observed: &Observed) -> Vec<String> {
+    let kernel = &observed.host.kernel;
+    let concerned = module_target(profile).is_some();
+    match modules::loaded(observed, &settings.paths, kernel) {
+        modules::Loaded::Unproven(names) if concerned => names,
+        modules::Loaded::Unproven(_)
+        | modules::Loaded::Right
+        | modules::Loaded::Absent
+        | modules::Loaded::Differs(_) => Vec::new(),
+    }
+}
+
 /// The steps back to a checkpoint.
 pub fn plan_back(
     settings: &Settings,
@@ -201,15 +217,19 @@ fn plan_target(
             exchanged = Some(draft.exchange(set, target)?);
         } else {
             draft.modules(set, Activate::Reboot)?;
+            draft.note_reboot(settings);
         }
     }
     if target.daemons == Daemons::Run {
         draft.start();
     }
+    let anew = exchanged.is_some();
     draft.come_up(target, exchanged);
     if let Some(owner) = owner_at_end {
         draft.hand_over(owner, target.delete_bridge)?;
     }
+    // behind the uplink: with its MTU vswitchd changes that of each internal port
+    draft.restore_ports(target, anew);
     if target.daemons == Daemons::Rest {
         let before = way_back.map(|checkpoint| &checkpoint.before.ovs);
         draft.push("Stop Open vSwitch, as before", |now| ovs::stop_but_spare(now, before));
@@ -280,6 +300,17 @@ impl<'a> Draft<'a> {
         modules::Want { kernel: self.origin.host.kernel.clone(), target, activate }
     }
 
+    fn note_reboot(&mut self, settings: &Settings) {
+        let kernel = &self.origin.host.kernel;
+        let loaded = modules::loaded(&self.now, &settings.paths, kernel);
+        if matches!(loaded, modules::Loaded::Differs(_)) {
+            self.plan.notes.push(format!(
+                "the modules on disk become the loaded ones with a reboot: {kernel} goes on with the \
+                 former ones until then"
+            ));
+        }
+    }
+
     fn modules(&mut self, target: modules::Target, activate: Activate) -> Result<(), Refusal> {
         let want = self.want(target, activate);
         let paths = &self.settings.paths;
@@ -288,3 +319,6 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

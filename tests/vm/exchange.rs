@@ -155,9 +155,7 @@ fn what_was_staged_is_done_after_the_reboot() -> Result<()> {
     let said = (&*report["state"], &*report["reason"]);
     assert_eq!(said, ("RebootRequired", "KubeletNotRunning"), "{}", agent.log()?);
     assert_eq!(node.loaded_build_id()?, payload_build_id()?);
-    // what is looked for is a process of that name
-    node.vm.put("/usr/local/bin/kubelet", b"#!/bin/sh\nwhile :; do sleep 1; done\n", 0o755)?;
-    let _kubelet = node.vm.spawn(&Command::new(["/usr/local/bin/kubelet"]))?;
+    let _kubelet = node.run_kubelet()?;
     let begin = Instant::now();
     while operator.annotations()["state"] != "Done" {
         assert!(begin.elapsed() < LONG, "{:#?}\n{}", operator.annotations(), agent.log()?);

@@ -155,6 +155,7 @@ fn a_node_is_switched_to_upstream_and_then_upgraded() -> Result<()> {
     node.vm.start_ovs()?;
     assert_eq!(node.vm.sh("uname -r")?, second.release);
     assert_eq!(node.loaded_build_id()?, packaged_build_id(&second));
+    let _kubelet = node.run_kubelet()?;
     operator.tell_boot_id(&node);
     let agent = operator.start_agent(&node)?;
     let report = operator.wait(&node, LONG, |_, _| {})?;

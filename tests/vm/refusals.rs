@@ -2,9 +2,11 @@
 //! do, and the node stays what it was.
 
 use crate::state;
+use std::path::Path;
 use support::node::{Node, PROFILES};
 use support::payload::{self, ModuleSet};
 use support::vm::{Bed, Result};
+use tempfile::TempDir;
 
 /// A command, and what it has to say.
 struct Case {
@@ -65,6 +67,23 @@ fn a_configuration_with_a_mistake() -> Result<()> {
     Ok(())
 }
 
+/// A set whose vport-gre wants another `module_layout`: `struct modversion_info` is a checksum
+/// of eight bytes, and a name.
+fn with_another_checksum(built: &Path) -> TempDir {
+    let set = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(built).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), set.path().join(file.file_name())).unwrap();
+    }
+    let path = set.path().join("vport-gre.ko");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let name = b"module_layout\0";
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+    bytes[at - 8] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    set
+}
+
 #[test]
 fn a_payload_that_does_not_fit() -> Result<()> {
     let node = Node::start()?;
@@ -79,17 +98,21 @@ fn a_payload_that_does_not_fit() -> Result<()> {
         &["/nowhere", "manifest.toml"],
     )?;
 
-    // honest about being for another kernel, then not
-    let sets = |kernel: &str| [ModuleSet { dir: bed.modules("nsx-other"), kernel: kernel.into() }];
-    node.put_payload(&sets(&other), "/payload-other")?;
+    // for another kernel; the same where it would do, as each symbol's checksum says, and the
+    // same once one of them says otherwise
+    let sets = |dir: &Path, kernel: &str| [ModuleSet { dir: dir.into(), kernel: kernel.into() }];
+    let built = bed.modules("nsx-other");
+    node.put_payload(&sets(&built, &other), "/payload-other")?;
     let words = &[kernel, &*format!("has sets for {other}")];
     apply("apply --profile nsx-ovs --payload /payload-other", "NoPayloadForKernel", words)?;
-    node.put_payload(&sets(kernel), "/payload-lying")?;
-    let (found, expected) = (format!("was built for `{other} "), format!("for `{kernel} "));
-    let words = &[".ko", &*found, &*expected];
-    apply("apply --profile nsx-ovs --payload /payload-lying", "VermagicMismatch", words)?;
-    let words = &[".ko", &*found];
-    apply("modules apply --to payload --payload /payload-lying", "VermagicMismatch", words)?;
+    node.put_payload(&sets(&built, kernel), "/payload-relabelled")?;
+    let plan = node.try_agent("modules plan --to payload --payload /payload-relabelled")?;
+    assert_eq!(plan.code(), Some(2), "{}{}", plan.stdout, plan.stderr);
+    let clashing = with_another_checksum(&built);
+    node.put_payload(&sets(clashing.path(), kernel), "/payload-clashing")?;
+    let words = &["module_layout (vport-gre needs 0x", "would not load it"];
+    apply("apply --profile nsx-ovs --payload /payload-clashing", "AbiMismatch", words)?;
+    apply("modules apply --to payload --payload /payload-clashing", "AbiMismatch", words)?;
 
     node.vm.sh(
         "cp -a /payload /payload-short && truncate -s 1000 /payload-short/modules/*/vport-gre.ko",

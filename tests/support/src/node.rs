@@ -182,6 +182,16 @@ impl Node {
         self.vm.spawn(&command)
     }
 
+    /// Starts what a look at the host takes for a kubelet: a process of that name.
+    ///
+    /// # Errors
+    /// Where the VM does not answer.
+    pub fn run_kubelet(&self) -> Result<Running<'_>> {
+        const KUBELET: &str = "/usr/local/bin/kubelet";
+        self.vm.put(KUBELET, b"#!/bin/sh\nwhile :; do sleep 1; done\n", 0o755)?;
+        self.vm.spawn(&Command::new([KUBELET]))
+    }
+
     /// What `pointsman observe` says.
     ///
     /// # Errors

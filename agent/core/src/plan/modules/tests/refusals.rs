@@ -107,8 +107,33 @@ fn a_tree_without_one_set_to_go_back_to() {
         case("CompetingCopy", "nsx/old/openvswitch.ko", |m| {
             m.module(&format!("{TREE}/nsx/old/openvswitch.ko"), "user", "openvswitch");
         }),
+        case("SetMixed", "`7 mod`", |m| {
+            let facts = m.observed.modules.facts.get_mut(&digest("own", "vport-gre")).unwrap();
+            facts.vermagic = Some("7 mod".into());
+        }),
+        case("UserspaceIncompatible", "vport-stt", |m| {
+            m.observed.ovs.database = Some(with_port("stt"));
+        }),
     ];
     assert_refused(Target::InTree, Activate::Reboot, cases);
+}
+
+fn with_port(kind: &str) -> OvsDatabase {
+    let port = Port { name: "tun0".into(), kind: kind.into(), ..Port::default() };
+    let bridge = Bridge { name: "br-tun".into(), ports: vec![port], ..Bridge::default() };
+    OvsDatabase { bridges: vec![bridge], ..OvsDatabase::default() }
+}
+
+#[test]
+fn tunnels_that_a_newer_open_vswitch_gave_up_are_a_note() {
+    let mut machine = Machine::in_tree();
+    machine.observed.ovs.database = Some(with_port("geneve"));
+    for (version, noted) in [("3.1.0", false), ("4.0.0", true)] {
+        machine.observed.ovs.database.as_mut().unwrap().version = Some(version.into());
+        let plan = machine.plan(Target::Payload, Activate::Reboot, None);
+        let notes = plan.notes.join("\n");
+        assert_eq!(notes.contains("UserspaceIncompatible: Open vSwitch 4.0.0"), noted, "{notes}");
+    }
 }
 
 #[test]
@@ -123,6 +148,9 @@ fn a_loaded_module_that_cannot_be_exchanged() {
         }),
         case("IdentityUnproven", "openvswitch", |m| {
             m.observed.modules.loaded[0].identity = Identity::default();
+        }),
+        case("ModulesDisabled", "activate reboot", |m| {
+            m.observed.modules.footing.policy.modules_disabled = true;
         }),
         case("KernelNotRunning", KERNEL, |m| m.observed.modules.kernels[0].running = false),
     ];

@@ -33,12 +33,12 @@ fn want(to: Owner) -> Want {
     Want { uplink: NIC.into(), bridge: BRIDGE.into(), to, delete_bridge: false }
 }
 
-fn plan(ovs: &OvsFixture, to: Owner, way_back: Option<&Checkpoint>) -> Plan {
+pub fn plan(ovs: &OvsFixture, to: Owner, way_back: Option<&Checkpoint>) -> Plan {
     plan_handover(&want(to), &observe(ovs), way_back).unwrap()
 }
 
 /// The first so many steps of a plan.
-fn carry_out(ovs: &OvsFixture, plan: &Plan, steps: usize) {
+pub fn carry_out(ovs: &OvsFixture, plan: &Plan, steps: usize) {
     let executor = executor(&ovs.socket());
     for step in plan.steps().take(steps) {
         executor.apply(step).unwrap_or_else(|error| {

@@ -8,6 +8,7 @@ mod matrix;
 mod owners;
 mod probe;
 mod shield;
+mod split;
 mod steps;
 
 use nix::sched::{CloneFlags, unshare};

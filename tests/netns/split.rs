@@ -14,8 +14,8 @@ use support::netns::Peer;
 use support::ovs::{OvsFixture, command};
 
 /// They come before the node's address in the table, and so the kernel goes through them after
-/// it has taken that address out: some 15 ms.
-const ROUTES: u32 = 120_000;
+/// it has taken that address out: some 10 ms.
+const ROUTES: u32 = 80_000;
 /// On the link that nobody moves.
 const HERE: &str = "10.160.0.2";
 

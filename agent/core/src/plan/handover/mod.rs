@@ -22,6 +22,7 @@ mod rules;
 mod shadow;
 mod shield;
 mod simulate;
+mod split;
 mod step;
 mod sysctls;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::addresses::left_out;
 use super::compare::canonical;
 use super::routes::{is_connected, is_of_link};
+use super::split::is_stand_in;
 use super::{OWN_PROTOCOL, SHADOW_TABLE};
 use crate::model::{Address, Link, Neighbour, Network, Nexthop, Route, Rule};
 
@@ -18,7 +19,7 @@ const OWNER: &str = "the owner";
 /// of the link; link-local, temporary and router-made addresses and routes; the link-local and
 /// multicast routes of a link; learnt neighbours and those of a program; the time that is left
 /// (it runs); the order of IPv6 routes (the kernel tells none) and of IPv4 routes of different
-/// destinations; and Pointsman's own shadow table.
+/// destinations; and Pointsman's own shadow table and stand-ins.
 pub fn normal(network: &Network, owner: &str) -> Network {
     let own = |link: &str| if link == owner { OWNER.to_owned() } else { link.to_owned() };
     let addresses = network.addresses.iter().filter(|a| a.link == owner && left_out(a).is_none());
@@ -31,7 +32,8 @@ pub fn normal(network: &Network, owner: &str) -> Network {
     });
     let of_a_router = |r: &Route| is_connected(r, &made) && !is_connected(r, &carried);
     let mut routes: Vec<Route> = canonical(&network.routes)
-        .filter(|route| route.table != SHADOW_TABLE && !is_of_link(route) && !of_a_router(route))
+        .filter(|route| route.table != SHADOW_TABLE && !is_stand_in(route))
+        .filter(|route| !is_of_link(route) && !of_a_router(route))
         .map(|route| on(route, &own))
         .collect();
     // stable: routes to one destination keep their order where it counts

@@ -4,6 +4,7 @@ use super::addresses::{Addresses, connected, left_out};
 use super::compare::{Key, legs, place};
 use super::nexthops::Objects;
 use super::routes::{self, MAIN, Routes, is_connected};
+use super::split::{is_stand_in, stand_ins};
 use super::{Case, Step};
 use crate::model::{Network, Route, Rule};
 use std::borrow::Cow;
@@ -75,7 +76,16 @@ impl Shadow {
             into.extend(stale);
             rest.extend(wanted);
         }
-        shadow.fill = fill.steps();
+        let standing: Vec<Route> =
+            network.routes.iter().filter(|route| is_stand_in(route)).cloned().collect();
+        let splits = |step: &Step| matches!(step, Step::AddShadowRule { family: 4, .. });
+        let mut missing = Vec::new();
+        if rules_on.iter().any(splits) {
+            missing = stand_ins(network, &addresses.carried);
+            missing.retain(|route| !standing.contains(route));
+        }
+        rest.extend(standing.into_iter().chain(missing.clone()));
+        shadow.fill = [fill.steps(), routes::append(missing)].concat();
         shadow.flip = [flip.steps(), rules_on].concat();
         shadow.off = [rules_off, routes::delete(rest)].concat();
         shadow
@@ -99,7 +109,9 @@ impl Contents {
 /// `main` as it will be, and for other links as it is.
 fn contents(case: &Case<'_>, addresses: &Addresses, routes: &Routes, v4: bool) -> Vec<Route> {
     let network = &case.now.network;
-    let is_family = |route: &Route| route.destination.is_ipv4() == v4 && route.table == MAIN;
+    let is_family = |route: &Route| {
+        route.destination.is_ipv4() == v4 && route.table == MAIN && !is_stand_in(route)
+    };
     let wanted: BTreeSet<Key<'_>> =
         routes.wanted.iter().filter(|route| is_family(route)).map(place).collect();
     let carried = carried(network);

@@ -1,6 +1,6 @@
 //! A step that would put something right, told as what has happened.
 
-use crate::plan::handover::{SHADOW_TABLE, Step as Handover};
+use crate::plan::handover::{OWN_PROTOCOL, Step as Handover};
 use crate::plan::{Step, ovs};
 
 /// None for a step that only helps others.
@@ -9,11 +9,11 @@ pub fn happened(step: &Step) -> Option<String> {
         Step::Handover(Handover::AddAddress(address)) => Some(format!("{address} is gone")),
         Step::Handover(Handover::DeleteAddress(address)) => Some(format!("{address} is back")),
         Step::Handover(Handover::AddRoutes { routes }) => {
-            let route = routes.iter().find(|route| route.table != SHADOW_TABLE)?;
+            let route = routes.iter().find(|route| route.protocol != OWN_PROTOCOL)?;
             Some(format!("the route {route} is gone"))
         }
         Step::Handover(Handover::DeleteRoutes { routes }) => {
-            let route = routes.iter().find(|route| route.table != SHADOW_TABLE)?;
+            let route = routes.iter().find(|route| route.protocol != OWN_PROTOCOL)?;
             Some(format!("the route {route} is back"))
         }
         Step::Ovs(ovs::Step::AddBridge { bridge, .. }) => {

@@ -130,7 +130,7 @@ impl Operator {
         let node = node
             .vm
             .sh("tail -n 3 /var/lib/pointsman/progress; cat /proc/loadavg /proc/uptime; ps aux | tail -n 15")
-            .unwrap_or_else(|error| error.to_string());
+            .unwrap_or_else(|error| format!("{error:?}"));
         let limit = limit.as_secs();
         Err(VmError::new(format!("no end after {limit} s; the last report: {last:#?}\n{node}")))
     }

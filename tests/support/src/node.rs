@@ -145,7 +145,10 @@ impl Node {
     /// With all that it printed, where it did not.
     pub fn agent(&self, arguments: &str) -> Result<String> {
         let output = self.try_agent(arguments)?;
-        output.succeeded()?;
+        output.succeeded().map_err(|error| {
+            let log = self.vm.sh("tail -n 30 /var/log/openvswitch/ovs-vswitchd.log");
+            VmError::new(format!("{error}\nvswitchd's log:\n{}", log.unwrap_or_default()))
+        })?;
         Ok(output.stdout)
     }
 

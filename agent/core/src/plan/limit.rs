@@ -75,8 +75,13 @@ mod tests {
 
     #[test]
     fn many_routes_have_more_time_than_few() {
-        let step = |routes: Vec<_>| Step::Handover(handover::Step::DeleteRoutes { routes });
-        assert_eq!(limit(&step(Vec::new())), NETLINK);
+        use handover::Step::{AddRoutes, DeleteRoutes, PrependRoutes, ReplaceRoutes};
+        let kinds: [fn(Vec<_>) -> handover::Step; 4] = [
+            |routes| AddRoutes { routes },
+            |routes| DeleteRoutes { routes },
+            |routes| PrependRoutes { routes },
+            |routes| ReplaceRoutes { routes },
+        ];
         let route = crate::model::Route {
             table: 254,
             destination: [10, 0, 0, 0].into(),
@@ -94,6 +99,10 @@ mod tests {
             hops: Vec::new(),
             attributes: Vec::new(),
         };
-        assert_eq!(limit(&step(vec![route; 5000])), NETLINK + Duration::from_secs(5));
+        for kind in kinds {
+            let limit = |routes| limit(&Step::Handover(kind(routes)));
+            assert_eq!(limit(Vec::new()), NETLINK);
+            assert_eq!(limit(vec![route.clone(); 5000]), NETLINK + Duration::from_secs(5));
+        }
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 /// A step is a request or two, or ten seconds of waiting for a link to run.
 const NETLINK: Duration = Duration::from_secs(15);
-/// What is added, or deleted, in one second on a machine that is busy with other things.
-const ROUTES_PER_SECOND: u64 = 1000;
+/// Routes, rules or nexthops that are changed in one second on a machine that is busy with other things.
+const MESSAGES_PER_SECOND: u64 = 1000;
 
 /// The longest that a step may take.
 pub fn limit(step: &Step) -> Duration {
@@ -24,15 +24,30 @@ pub fn limit(step: &Step) -> Duration {
 }
 
 fn of_handover(step: &handover::Step) -> Duration {
-    use handover::Step::{AddRoutes, DeleteRoutes};
-    let (AddRoutes { routes } | DeleteRoutes { routes }) = step else { return NETLINK };
-    let routes = u64::try_from(routes.len()).unwrap_or(u64::MAX);
-    NETLINK.saturating_add(Duration::from_secs(routes / ROUTES_PER_SECOND))
+    use handover::Step::{
+        AddRoutes, AddRules, DeleteRoutes, DeleteRules, PrependRoutes, ReplaceRoutes, SetNexthops,
+    };
+    let messages = if let AddRoutes { routes }
+    | DeleteRoutes { routes }
+    | PrependRoutes { routes }
+    | ReplaceRoutes { routes } = step
+    {
+        routes.len()
+    } else if let AddRules { rules } | DeleteRules { rules } = step {
+        rules.len()
+    } else if let SetNexthops { nexthops } = step {
+        nexthops.len()
+    } else {
+        0
+    };
+    let messages = u64::try_from(messages).unwrap_or(u64::MAX);
+    NETLINK.saturating_add(Duration::from_secs(messages / MESSAGES_PER_SECOND))
 }
 
 fn of_ovs(step: &ovs::Step) -> Duration {
     let seconds = match step {
-        ovs::Step::StopDaemons => 150,
+        // a unit, a script and two control sockets, and ten seconds for each to show
+        ovs::Step::StopDaemons => 320,
         ovs::Step::StartDaemons => 180,
         ovs::Step::AddBridge { .. } | ovs::Step::AddPort { .. } => 80,
         // each of four tools may take its time for each bridge
@@ -48,10 +63,8 @@ fn of_ovs(step: &ovs::Step) -> Duration {
         | ovs::Step::DeleteBridge { .. }
         | ovs::Step::ForgetPort { .. }
         | ovs::Step::ForgetPortOnDisk { .. } => 60,
-        ovs::Step::EndVswitchd
-        | ovs::Step::EndServer
-        | ovs::Step::DeleteDatapath { .. }
-        | ovs::Step::RemoveVport { .. } => 30,
+        ovs::Step::EndVswitchd | ovs::Step::EndServer => 45,
+        ovs::Step::DeleteDatapath { .. } | ovs::Step::RemoveVport { .. } => 30,
     };
     Duration::from_secs(seconds)
 }

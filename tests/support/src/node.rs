@@ -95,7 +95,8 @@ impl Node {
         let agent = program::release("pointsman").map_err(VmError::new)?;
         node.vm.put_file(&agent, AGENT)?;
         node.put_payload(sets, "/payload")?;
-        node.configure(PROFILES)?;
+        // longer than an emulated machine that starves takes to answer
+        node.configure(&format!("{PROFILES}confirm_timeout = \"2m\"\n"))?;
         Ok(node)
     }
 

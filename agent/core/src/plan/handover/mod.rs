@@ -48,6 +48,7 @@ use rules::Rules;
 use serde::{Deserialize, Serialize};
 use shadow::Shadow;
 use shield::Shield;
+use split::Split;
 use sysctls::Sysctls;
 
 /// Who is to own the addresses.
@@ -169,6 +170,7 @@ fn plan(
     let neighbours = Neighbours::of(&case, traffic);
     let shield = Shield::of(&case, &ports, &addresses);
     let rp_filter = rp_filter(&case, &ports, traffic, a4 || a6);
+    let split = Split::of(&case, &addresses, &[&rules.add, &shadow.flip]);
     let all = Parts {
         addresses,
         routes,
@@ -177,6 +179,7 @@ fn plan(
         sysctls,
         ports,
         shadow,
+        split,
         shield,
         neighbours,
         rp_filter,
@@ -194,6 +197,7 @@ struct Parts {
     sysctls: Sysctls,
     ports: Ports,
     shadow: Shadow,
+    split: Split,
     shield: Shield,
     neighbours: Neighbours,
     /// Loosened before, restored after.
@@ -203,7 +207,7 @@ struct Parts {
 /// Puts the parts in the order that loses nothing.
 fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     let Parts { addresses, routes, nexthops, rules, sysctls, ports, .. } = parts;
-    let Parts { shadow, shield, neighbours, rp_filter: [loosen, restore], .. } = parts;
+    let Parts { shadow, split, shield, neighbours, rp_filter: [loosen, restore], .. } = parts;
     let left = routes::delete(simulate::leftovers(&case.now.network, case.source));
     let mut plan = Plan::default();
     let (target, source, uplink) = (case.target, case.source, &case.want.uplink);
@@ -212,7 +216,8 @@ fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     let (made, ready): (Vec<_>, Vec<_>) = ports.ready.into_iter().partition(is_made);
     plan.push(
         "Make the links ready",
-        [wrap(shield.first), made, wrap(sysctls.carry), ready, wrap(loosen)].concat(),
+        [wrap(shield.first), made, wrap(sysctls.carry), ready, wrap(loosen), wrap(split.before)]
+            .concat(),
     );
     plan.push(
         &format!("Give {target} everything that {source} has; {source} keeps it"),
@@ -225,7 +230,8 @@ fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     let raise = (format!("Shield {uplink}"), wrap(shield.raise));
     let lower = ("Take the shield down".to_owned(), wrap(shield.lower));
     let flip = (format!("Send by {target}, all at once"), wrap(shadow.flip));
-    let main = [routes.add, nexthops.set, routes.add_by_object, routes.delete].concat();
+    let main =
+        [split.after, routes.add, nexthops.set, routes.add_by_object, routes.delete].concat();
     let main = (format!("Move the routes to {target}"), wrap(main));
     let attach = (format!("Attach {uplink}"), ports.attach);
     let free = (format!("Free {uplink}"), ports.detach);

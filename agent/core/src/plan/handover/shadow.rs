@@ -4,7 +4,7 @@ use super::addresses::{Addresses, connected, left_out};
 use super::compare::{Key, legs, place};
 use super::nexthops::Objects;
 use super::routes::{self, MAIN, Routes, is_connected};
-use super::split::{is_stand_in, stand_ins};
+use super::split::is_stand_in;
 use super::{Case, Step};
 use crate::model::{Network, Route, Rule};
 use std::borrow::Cow;
@@ -76,16 +76,7 @@ impl Shadow {
             into.extend(stale);
             rest.extend(wanted);
         }
-        let standing: Vec<Route> =
-            network.routes.iter().filter(|route| is_stand_in(route)).cloned().collect();
-        let splits = |step: &Step| matches!(step, Step::AddShadowRule { family: 4, .. });
-        let mut missing = Vec::new();
-        if rules_on.iter().any(splits) {
-            missing = stand_ins(network, &addresses.carried);
-            missing.retain(|route| !standing.contains(route));
-        }
-        rest.extend(standing.into_iter().chain(missing.clone()));
-        shadow.fill = [fill.steps(), routes::append(missing)].concat();
+        shadow.fill = fill.steps();
         shadow.flip = [flip.steps(), rules_on].concat();
         shadow.off = [rules_off, routes::delete(rest)].concat();
         shadow

@@ -8,8 +8,10 @@
 //! routes, for 15 ms with 100,000. So `main` gets local routes of its own before, which the kernel
 //! leaves there. Routes by the loopback suffice: a local route's link is not looked at.
 
-use super::routes::MAIN;
+use super::addresses::{Addresses, network_of};
+use super::routes::{self, MAIN};
 use super::shadow::OWN_PROTOCOL;
+use super::{Case, Step};
 use crate::model::{Address, Network, Route, Rule};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -24,19 +26,59 @@ const TO_HOST: u8 = 2;
 const HOST: u8 = 254;
 const LOOPBACK: &str = "lo";
 
+#[derive(Default)]
+pub(super) struct Split {
+    /// Before the first rule.
+    pub(super) before: Vec<Step>,
+    /// Right after the rules: what is local in `main` would stay so when its address has gone.
+    pub(super) after: Vec<Step>,
+}
+
+impl Split {
+    /// `rules` are the steps that add some. An address that somebody else adds between the look
+    /// and the rule has no stand-in, and neither has a broadcast address.
+    pub(super) fn of(case: &Case<'_>, addresses: &Addresses, rules: &[&[Step]]) -> Self {
+        let network = &case.now.network;
+        let standing: Vec<Route> =
+            network.routes.iter().filter(|route| is_stand_in(route)).cloned().collect();
+        let place = |route: &Route| (route.destination, route.prefix_len);
+        let there: BTreeSet<_> = standing.iter().map(place).collect();
+        let mut missing = Vec::new();
+        if rules.iter().copied().flatten().any(adds_v4_rule) {
+            missing = stand_ins(network, &addresses.carried);
+            missing.retain(|route| !there.contains(&place(route)));
+        }
+        let all = [standing, missing.clone()].concat();
+        Self { before: routes::append(missing), after: routes::delete(all) }
+    }
+}
+
+/// Whether a step adds an IPv4 rule.
+pub(super) fn adds_v4_rule(step: &Step) -> bool {
+    let shadow = matches!(step, Step::AddShadowRule { family: 4, .. });
+    let v4 = |rules: &Vec<Rule>| rules.iter().any(|rule| rule.family == 4);
+    shadow || matches!(step, Step::AddRules { rules } if v4(rules))
+}
+
 /// What has to be in `main` before a rule is added, for what there is and for the addresses that
 /// `come` before it; nothing where the tables are apart for certain.
-pub(super) fn stand_ins(network: &Network, come: &[Address]) -> Vec<Route> {
+fn stand_ins(network: &Network, come: &[Address]) -> Vec<Route> {
     if network.rules.iter().any(is_custom) {
         return Vec::new();
     }
-    let addresses = network.addresses.iter().chain(come).filter_map(|address| match address.ip {
-        IpAddr::V4(ip) => Some((address, ip)),
-        IpAddr::V6(_) => None,
-    });
-    let made = addresses.flat_map(|(address, ip)| {
-        let whole = (address.link == LOOPBACK).then(|| network_of(address));
-        [Some((ip.into(), 32)), whole].into_iter().flatten()
+    // a VRF has a table of its own
+    let in_vrf = |address: &Address| {
+        let master = network.link(&address.link).and_then(|link| link.master.as_deref());
+        let master = master.and_then(|name| network.link(name));
+        master.is_some_and(|link| link.kind.as_deref() == Some("vrf"))
+    };
+    let addresses = network.addresses.iter().chain(come);
+    let addresses = addresses.filter(|a| a.ip.is_ipv4() && !in_vrf(a));
+    let made = addresses.flat_map(|address| {
+        // the kernel makes a whole network of the loopback's local
+        let whole = (address.link == LOOPBACK)
+            .then(|| (network_of(address.ip, address.prefix_len), address.prefix_len));
+        [Some((address.ip, 32)), whole].into_iter().flatten()
     });
     let by_hand = network.routes.iter().filter(|route| {
         route.table == LOCAL && route.kind == TO_HOST && route.destination.is_ipv4()
@@ -49,11 +91,6 @@ pub(super) fn stand_ins(network: &Network, come: &[Address]) -> Vec<Route> {
 /// Whether a route is one of these.
 pub(super) fn is_stand_in(route: &Route) -> bool {
     route.table == MAIN && route.kind == TO_HOST && route.protocol == OWN_PROTOCOL
-}
-
-/// The kernel makes a whole network of the loopback's local.
-fn network_of(address: &Address) -> (IpAddr, u8) {
-    (super::addresses::network_of(address.ip, address.prefix_len), address.prefix_len)
 }
 
 fn stand_in(destination: IpAddr, prefix_len: u8) -> Route {

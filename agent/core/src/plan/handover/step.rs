@@ -1,4 +1,5 @@
 use super::shadow::SHADOW_TABLE;
+use super::split::is_stand_in;
 use crate::model::{Address, Neighbour, Nexthop, Route, Rule, SHIELD_ENTRY, SHIELD_EXIT};
 use crate::probe::Gateway;
 use serde::{Deserialize, Serialize};
@@ -253,6 +254,7 @@ fn write_routes(f: &mut fmt::Formatter<'_>, verb: &str, routes: &[Route]) -> fmt
     if own.is_empty() {
         return Ok(());
     }
+    let stand_in = own.iter().all(|route| is_stand_in(route));
     let names: Vec<String> = own.iter().take(NAMED).map(ToString::to_string).collect();
     let plural = if own.len() == 1 { "route" } else { "routes" };
     write!(f, "{} {plural}: {}", own.len(), names.join("; "))?;
@@ -260,6 +262,10 @@ fn write_routes(f: &mut fmt::Formatter<'_>, verb: &str, routes: &[Route]) -> fmt
         write!(f, "; and {} more", own.len() - NAMED)?;
     }
     f.write_str(match verb {
+        "delete" if stand_in => ": the table local is asked by itself now",
+        _ if stand_in => {
+            ": at its first rule the kernel forgets for a moment what is local, but not these"
+        }
         "delete" => ": nothing is to leave by these any more",
         MOVE => ": at no moment is one missing",
         _ => ": what is reached by the other link, by this one",

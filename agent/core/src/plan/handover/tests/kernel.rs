@@ -3,7 +3,7 @@
 use super::super::addresses::left_out;
 use super::super::compare::{canonical, place};
 use super::super::routes::{MAIN, group, links_of};
-use super::super::split::is_stand_in;
+use super::super::split::{adds_v4_rule, is_stand_in};
 use super::super::{OWN_PROTOCOL, SHADOW_TABLE, Step};
 use super::generator::{BRIDGE, NIC, route};
 use crate::model::{Address, Network, Nexthop, Observed, Route};
@@ -40,12 +40,19 @@ fn shielded(observed: &Observed, owner: &str) {
     }
 }
 
-/// A rule looks into a table that is full; and the first rule of all has the kernel forget for a
-/// moment which addresses are its own.
-fn check_shadow_rule(network: &Network, step: &Step) {
-    assert!(network.routes.iter().any(|r| r.table == SHADOW_TABLE), "an empty shadow");
-    let first = network.rules.iter().filter(|rule| rule.family == 4).count() <= 3
-        && matches!(step, Step::AddShadowRule { family: 4, .. });
+/// A shadow rule looks into a table that is full.
+fn check_rule(network: &Network, step: &Step) {
+    if !matches!(step, Step::AddRules { .. }) {
+        assert!(network.routes.iter().any(|r| r.table == SHADOW_TABLE), "an empty shadow");
+    }
+    if adds_v4_rule(step) {
+        check_split(network);
+    }
+}
+
+/// The first rule of all has the kernel forget for a moment which addresses are its own.
+fn check_split(network: &Network) {
+    let first = network.rules.iter().filter(|rule| rule.family == 4).count() <= 3;
     for address in network.addresses.iter().filter(|a| first && a.ip.is_ipv4()) {
         let stands = |route: &Route| is_stand_in(route) && route.destination == address.ip;
         assert!(network.routes.iter().any(stands), "{address} is not local for a moment");
@@ -94,8 +101,8 @@ fn check_handover(network: &Network, step: &Step) {
             let safe = network.addresses.iter().any(|a| a.link == other && a.ip == address.ip);
             assert!(safe, "the last copy of {address}");
         }
-        Step::DeleteShadowRule { .. } | Step::AddShadowRule { .. } => {
-            check_shadow_rule(network, step);
+        Step::DeleteShadowRule { .. } | Step::AddShadowRule { .. } | Step::AddRules { .. } => {
+            check_rule(network, step);
         }
         Step::SetRpFilter { link, .. } | Step::SetMtu { link, .. } | Step::SetUp { link } => {
             assert!(network.link(link).is_some(), "there is no {link}");
@@ -122,10 +129,7 @@ fn check_handover(network: &Network, step: &Step) {
         Step::DeleteRules { rules } => {
             assert!(rules.iter().all(|rule| network.rules.contains(rule)), "no rule there");
         }
-        Step::AddRules { .. }
-        | Step::AskGateways { .. }
-        | Step::SetNeighbour(_)
-        | Step::DeleteNeighbour(_) => {}
+        Step::AskGateways { .. } | Step::SetNeighbour(_) | Step::DeleteNeighbour(_) => {}
     }
 }
 

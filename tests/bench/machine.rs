@@ -12,7 +12,6 @@ pub(crate) fn print(runs: usize) -> Result<()> {
     let kernel = read("/proc/sys/kernel/osrelease");
     let accel = match bed.accel() {
         Accel::Tcg => "TCG (QEMU executes every instruction itself)",
-        Accel::TcgSingle => "TCG in one thread (QEMU executes every instruction itself)",
         Accel::Kvm => "KVM",
     };
     let load = read("/proc/loadavg");

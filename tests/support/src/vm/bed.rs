@@ -20,13 +20,8 @@ pub struct Bed {
 /// Who executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accel {
-    /// QEMU itself, a thread for each processor: works everywhere, slow. Once in some hundred
-    /// switches such a processor executes code that another one has rewritten meanwhile, and
-    /// stands still for good (a breakpoint of `text_poke_bp`); real processors do not.
+    /// QEMU itself: works everywhere, slow.
     Tcg,
-    /// QEMU itself, one thread for all processors, with `POINTSMAN_VM_ACCEL=tcg-single`: never
-    /// stands still, but does not keep up with a thousand packets a second on a busy machine.
-    TcgSingle,
     /// The processor, asked for with `POINTSMAN_VM_ACCEL=kvm`: never chosen by
     /// itself, because a nested /dev/kvm may open and yet not run this guest.
     Kvm,
@@ -59,25 +54,16 @@ impl Image {
 }
 
 impl Accel {
-    /// Whose snapshots it goes on from.
-    pub(super) fn of_snapshot(self) -> Self {
-        match self {
-            Self::Tcg | Self::TcgSingle => Self::Tcg,
-            Self::Kvm => Self::Kvm,
-        }
-    }
-
     fn from_env() -> Result<Self> {
         match env::var("POINTSMAN_VM_ACCEL").as_deref() {
             Err(_) | Ok("" | "tcg") => Ok(Self::Tcg),
-            Ok("tcg-single") => Ok(Self::TcgSingle),
             Ok("kvm") => match fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
                 Ok(_) => Ok(Self::Kvm),
                 Err(e) => Err(VmError::new(format!("POINTSMAN_VM_ACCEL=kvm: open /dev/kvm: {e}"))),
             },
-            Ok(other) => Err(VmError::new(format!(
-                "POINTSMAN_VM_ACCEL={other}: only tcg, tcg-single and kvm are known"
-            ))),
+            Ok(other) => {
+                Err(VmError::new(format!("POINTSMAN_VM_ACCEL={other}: only tcg and kvm are known")))
+            }
         }
     }
 }

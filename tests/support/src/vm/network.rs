@@ -44,15 +44,29 @@ pub(super) const SOURCE: &str = include_str!("network.rs");
 
 /// `eth0` leads out of the VM, `eth2` is the far end of the uplink's wire.
 ///
-/// With the first chain on an ingress, and with the end of the last one, the kernel rewrites its
-/// own code (`static_key_slow_inc` in `__nf_register_net_hook`). A processor of QEMU's that
-/// executes that code at the same moment (TCG, one thread each) may go on executing the
-/// breakpoint that was there in between, for ever. So there is always one more.
+/// With the first chain on a hook, and with the end of the last one, the kernel rewrites its own
+/// code (`static_key_slow_inc` in `__nf_register_net_hook`). A processor of QEMU's that executes
+/// that code at the same moment (TCG, one thread each) may go on executing the breakpoint that
+/// was there in between, for ever. So there is always one more: on an ingress for the shield, on
+/// the others for the connection tracking that comes and goes with the module openvswitch, and
+/// for its Geneve port a socket that takes packets in UDP.
 pub(super) const PEER: &str = "
 set -e
 nft add table netdev bed
 nft add chain netdev bed lo '{ type filter hook ingress device lo priority 0; }'
+nft -f - <<'END'
+table inet bed {
+    chain prerouting { type filter hook prerouting priority 0; }
+    chain input { type filter hook input priority 0; }
+    chain forward { type filter hook forward priority 0; }
+    chain output { type filter hook output priority 0; }
+    chain postrouting { type filter hook postrouting priority 0; }
+}
+END
 ip netns add peer
+modprobe -a fou fou6
+ip -n peer fou add port 5555 ipproto 4
+ip -n peer -6 fou add port 5556 ipproto 4
 ip link set eth0 netns peer name out0
 ip link set eth2 netns peer name wire0
 ip -n peer -batch - <<'END'

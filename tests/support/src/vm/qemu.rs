@@ -113,7 +113,6 @@ impl Drop for Qemu {
 pub(super) fn machine(accel: Accel) -> Vec<&'static str> {
     let processor = match accel {
         Accel::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
-        Accel::TcgSingle => ["-accel", "tcg,thread=single", "-cpu", "max"],
         Accel::Kvm => ["-accel", "kvm", "-cpu", "host"],
     };
     let mut machine = processor.to_vec();

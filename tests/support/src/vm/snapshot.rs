@@ -47,7 +47,7 @@ fn key(bed: &Bed) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(program);
     hash.update(version);
-    hash.update(qemu::machine(bed.accel().of_snapshot()).join("\0"));
+    hash.update(qemu::machine(bed.accel()).join("\0"));
     hash.update(qemu::KERNEL_LINE);
     hash.update(network::SOURCE);
     hash.update(node_units::SOURCE);

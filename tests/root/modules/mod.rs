@@ -2,9 +2,13 @@
 
 mod bench;
 mod broken;
+mod copies;
+mod exchange;
 mod footing;
 mod fuzz;
 mod kernels;
+mod killed;
+mod labels;
 
 use bench::{Bench, differences, mount_memory, parts, run, without_index};
 use pointsman::observe::modules::{IndexFile, module_facts};

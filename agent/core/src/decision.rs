@@ -13,6 +13,7 @@ use crate::plan::handover::coexistence;
 use crate::plan::{Plan, Refusal, Step, switch};
 use crate::report::State;
 use crate::request::{ProfileId, Request, Wanted};
+use serde::{Deserialize, Serialize};
 
 /// The reason of [`State::RebootRequired`] where a set waits on disk.
 pub const MODULES_STAGED: &str = "ModulesStaged";
@@ -20,7 +21,7 @@ pub const MODULES_STAGED: &str = "ModulesStaged";
 const MODULE_STUCK: &str = "ModuleStuck";
 
 /// How the last transaction for a request ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// The request that it answered, verbatim.
     pub request: String,

@@ -3,6 +3,7 @@
 //! What no running traffic feels is repaired by another transaction. What it would feel
 //! is reported: of the modules, that is what the kernel runs.
 
+use crate::checkpoint::Checkpoint;
 use crate::config::{ModulesChoice, Profile, Settings};
 use crate::kernels::{LoadedFrom, Witness, loaded_from};
 use crate::model::{ModuleState, Observed};
@@ -19,6 +20,14 @@ pub(crate) fn is_felt(step: &Step) -> bool {
         Step::Modules(_) => modules::touches_memory(step),
         Step::Cni(_) | Step::File(_) => false,
     }
+}
+
+/// Whether a plan puts right what a transaction with this checkpoint had reached, so that its
+/// checkpoint remains what is gone back to: on its boot, or where a boot into the same kernel
+/// has not made anew what the plan changes.
+pub fn keeps_baseline(before: &Checkpoint, plan: &Plan, observed: &Observed) -> bool {
+    let (then, now) = (&before.before.host, &observed.host);
+    then.boot_id == now.boot_id || (then.kernel == now.kernel && !plan.steps().any(is_felt))
 }
 
 /// What to say of a plan that would be felt, for what was verified on this boot.

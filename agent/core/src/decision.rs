@@ -274,7 +274,16 @@ pub fn what_changed(settings: &Settings, observed: &Observed, plan: &Plan) -> St
     if what.is_empty() {
         what = plan.steps().take(TOLD).map(Step::to_string).collect();
     }
-    let who = coexistence::suspects(&settings.node.uplink, observed);
+    let of_modules = |step: &Step| match step {
+        Step::Modules(_) => true,
+        Step::File(step) => step.to_string().contains(&settings.paths.modules),
+        Step::Handover(_) | Step::Ovs(_) | Step::Cni(_) => false,
+    };
+    let suspects = coexistence::suspects(&settings.node.uplink, observed).into_iter();
+    let mut who: Vec<String> = suspects.map(str::to_owned).collect();
+    if plan.steps().any(of_modules) {
+        who.extend(drift::rivals(observed, &settings.paths, &observed.host.kernel));
+    }
     let who = if who.is_empty() {
         "by whom is unknown".into()
     } else {

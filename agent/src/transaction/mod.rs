@@ -8,6 +8,7 @@ mod armed;
 mod confirm;
 mod former;
 mod found;
+mod packages;
 mod proof;
 mod retreat;
 mod way_back;
@@ -167,6 +168,9 @@ impl Site<'_> {
             return ended(Phase::Preparing.after(Event::NothingToDo)?, None, plan.notes);
         }
         let baseline = Some(self.baseline(&plan, &observed));
+        if let Some(refusal) = self.changed_since(&plan, &observed) {
+            return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
+        }
         let is_first = way_back.is_none();
         let former = last.filter(|_| !repair).and_then(|last| upon(last, goal, &plan, &observed));
         let checkpoint = way_back.unwrap_or_else(|| Checkpoint {

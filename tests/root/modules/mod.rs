@@ -4,7 +4,10 @@ mod bench;
 mod broken;
 mod footing;
 mod fuzz;
+mod initramfs;
 mod kernels;
+mod rivals;
+mod signature;
 
 use bench::{Bench, differences, mount_memory, parts, run, without_index};
 use pointsman::observe::modules::{IndexFile, module_facts};

@@ -301,6 +301,7 @@ impl Bench {
         observed.host.kernel.clone_from(&self.kernel);
         let sources = ModuleSources {
             root: &self.executor.root,
+            tools: &self.executor.tools,
             paths: &self.paths,
             running: &self.kernel,
             payload: Some((&self.executor.payload, &manifest)),

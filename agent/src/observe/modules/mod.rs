@@ -8,13 +8,15 @@ mod loaded;
 mod symbols;
 
 pub use elf::{build_id_of_note, module_facts};
-pub use footing::parse_symvers;
+pub(in crate::observe) use footing::databases;
+pub use footing::{parse_symvers, signer};
 pub use index::{BadIndex, IndexFile};
 pub(crate) use loaded::loaded_module;
 pub use symbols::{Symbols, is_signed, needed_symbols, symbols};
 
 use crate::attributes;
 use crate::disk::{self, DiskError, HostRoot};
+use crate::host_command::HostTools;
 use pointsman_core::config::Paths;
 use pointsman_core::error::Reasoned;
 use pointsman_core::model::{
@@ -39,6 +41,8 @@ const LIMIT: u64 = 64 << 20;
 pub struct ModuleSources<'a> {
     /// The host's files.
     pub root: &'a HostRoot,
+    /// The host's package manager and initramfs tools.
+    pub tools: &'a HostTools,
     /// Where the host keeps them.
     pub paths: &'a Paths,
     /// `uname -r` of the running kernel.
@@ -91,6 +95,7 @@ pub fn observe_modules(
     files: &mut Files,
 ) -> Result<Modules, ModulesError> {
     let mut modules = Modules::default();
+    let others = footing::Others::of(sources.root);
     observe_depmod(sources, files, &mut modules)?;
     for release in releases(sources)? {
         let kernel = observe_kernel(sources, &release, files, &mut modules)?;
@@ -102,7 +107,7 @@ pub fn observe_modules(
     modules.loaded =
         MODULE_STEMS.iter().filter_map(|stem| loaded_module(sources.root, stem)).collect();
     let origins = std::mem::take(&mut modules.footing.origins);
-    modules.footing = footing::observe(sources, &modules.kernels);
+    modules.footing = footing::observe(sources, &modules.kernels, others);
     modules.footing.origins = origins;
     Ok(modules)
 }

@@ -32,6 +32,7 @@ pub use overrides::{
     OTHER_DIRECTORIES, OVERRIDE_FILE, SET_DIRECTORY, is_conf, is_release, parse_depmod,
 };
 pub use preflight::readiness;
+pub(crate) use preflight::stale_copy;
 pub(crate) use state::owner;
 pub use state::{dangling, which_set};
 
@@ -257,7 +258,7 @@ pub(super) fn plan_parts(
         preflight::may_exchange(observed)?;
     }
     if stale || !live.exchange.is_empty() {
-        preflight::now(want, observed)?;
+        preflight::begin(want, set, observed, &after)?;
     }
     let index = stale.then(|| {
         let depends = depends(&after, &want.kernel, &winners, paths);
@@ -265,7 +266,7 @@ pub(super) fn plan_parts(
         Step::CheckIndex { kernel, modules, expect: winners, depends }
     });
     let mut parts = assemble(want, paths, disk, index, live);
-    parts.disk.notes.extend(preflight::notes(want, kernel, observed));
+    parts.disk.notes.extend(preflight::notes(want, set, kernel, observed));
     Ok(parts)
 }
 

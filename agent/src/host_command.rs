@@ -22,6 +22,9 @@ const OUTPUT_LIMIT: usize = 1 << 20;
 /// How long a pipe is waited for after the tool itself has ended.
 const AFTER_THE_END: Duration = Duration::from_millis(500);
 
+/// How long a program that has just been written may be busy. libcni waits as long for a plugin.
+const BUSY: Duration = Duration::from_secs(5);
+
 /// Where host tools find the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostTools {
@@ -77,6 +80,33 @@ impl Reasoned for CommandError {
 
     fn is_transient(&self) -> bool {
         matches!(self, Self::TimedOut { .. })
+    }
+}
+
+impl CommandError {
+    /// In the host's namespaces it is the entering process that meets the busy file, and tells it.
+    fn is_busy(&self) -> bool {
+        match self {
+            Self::Start { source, .. } => source.kind() == io::ErrorKind::ExecutableFileBusy,
+            Self::Failed { output, .. } => output.contains("Text file busy"),
+            Self::TimedOut { .. } => false,
+        }
+    }
+}
+
+/// Runs a program that has just been written, again while it is busy (`ETXTBSY`): another
+/// thread's child holds what this process has open for writing between fork and exec.
+pub(crate) fn while_busy<T>(
+    mut run: impl FnMut() -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
+    let start = Instant::now();
+    loop {
+        match run() {
+            Err(error) if error.is_busy() && start.elapsed() < BUSY => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            ended => return ended,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::file::{boxed, expect};
 use super::{Applied, Executor};
 use crate::disk;
-use crate::host_command::{CommandError, HostTools, Output};
+use crate::host_command::{CommandError, HostTools, Output, while_busy};
 use pointsman_core::error::Reasoned;
 use pointsman_core::plan::cni::Step;
 use pointsman_core::plan::file::{Source, staged_beside};
@@ -11,15 +11,11 @@ use serde_json::Value;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use thiserror::Error;
 
 /// A plugin answers VERSION within milliseconds; a node under load may need more.
 const LIMIT: Duration = Duration::from_secs(10);
-
-/// How long a staged file may be busy: another thread's child holds its descriptor
-/// between fork and exec. libcni waits as long.
-const BUSY: Duration = Duration::from_secs(5);
 
 /// What the CNI specification wants beside the command; old plugins check all of it, as
 /// `invoke.GetVersionInfo` of libcni knows.
@@ -98,21 +94,12 @@ impl Executor {
             HostTools::OfInit => staged_beside(path),
             HostTools::Here | HostTools::Scratch => staged.to_string_lossy().into_owned(),
         };
-        let start = Instant::now();
-        loop {
-            let input = r#"{"cniVersion":"1.0.0"}"#;
-            let output = self.tools.run_fed(&[&program], &ENVIRONMENT, input, LIMIT);
-            let answer = output.and_then(|output| judge(&program, output));
-            match answer {
-                Err(error) if is_busy(&error) && start.elapsed() < BUSY => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                answer => {
-                    return answer
-                        .map_err(|source| ProbeError::Run { path: path.to_owned(), source });
-                }
-            }
-        }
+        let input = r#"{"cniVersion":"1.0.0"}"#;
+        let ask = || {
+            let output = self.tools.run_fed(&[&program], &ENVIRONMENT, input, LIMIT)?;
+            judge(&program, output)
+        };
+        while_busy(ask).map_err(|source| ProbeError::Run { path: path.to_owned(), source })
     }
 }
 
@@ -124,15 +111,6 @@ fn judge(program: &str, output: Output) -> Result<Output, CommandError> {
     let told = if output.stderr.trim().is_empty() { &output.stdout } else { &output.stderr };
     let told = told.trim().chars().take(1024).collect();
     Err(CommandError::Failed { command: program.to_owned(), status: output.status, output: told })
-}
-
-/// In the host's namespaces it is the entering process that meets the busy file, and tells it.
-fn is_busy(error: &CommandError) -> bool {
-    match error {
-        CommandError::Start { source, .. } => source.kind() == io::ErrorKind::ExecutableFileBusy,
-        CommandError::Failed { output, .. } => output.contains("Text file busy"),
-        CommandError::TimedOut { .. } => false,
-    }
 }
 
 /// Whether an answer to VERSION is one, and names the wanted version.

@@ -3,7 +3,7 @@
 use super::BINARY;
 use crate::apply::Executor;
 use crate::disk::HostRoot;
-use crate::host_command::{CommandError, HostTools};
+use crate::host_command::{CommandError, HostTools, while_busy};
 use pointsman_core::model::FileState;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -81,7 +81,7 @@ impl Place {
             HostTools::OfInit => HostTools::OfInit,
             HostTools::Here | HostTools::Scratch => HostTools::Here,
         };
-        tools.run(&[&self.binary(), "--version"], STARTING).map(drop)
+        while_busy(|| tools.run(&[&self.binary(), "--version"], STARTING)).map(drop)
     }
 
     pub(super) fn start(&self, means: Means, token: &str) -> Result<(), CommandError> {

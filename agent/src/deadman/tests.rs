@@ -172,3 +172,27 @@ fn a_copy_that_did_not_run_once_is_tried_again_before_it_counts() {
     deadman.put_copy(&executor, state.path()).unwrap();
     assert_eq!(fs::read(state.path().join(BINARY)).unwrap(), script.as_bytes());
 }
+
+/// Another thread's child holds what this process writes until it executes its own program.
+#[test]
+fn a_copy_that_is_still_busy_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (program, state) = (dir.path().join("program"), tempfile::tempdir().unwrap());
+    disk::write_whole(&program, 0o755, b"#!/bin/true\n").unwrap();
+    fs::copy(&program, state.path().join(BINARY)).unwrap();
+    let executor = Executor {
+        root: HostRoot::new("/"),
+        tools: HostTools::Here,
+        payload: PathBuf::new(),
+        store: PathBuf::new(),
+        ovsdb: PathBuf::new(),
+    };
+    let busy = fs::OpenOptions::new().append(true).open(state.path().join(BINARY)).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            drop(busy);
+        });
+        DeadMan::of_program(&program).put_copy(&executor, state.path()).unwrap();
+    });
+}

@@ -1,9 +1,10 @@
 //! Files below a root: read without following a link out of it, written whole or not at all.
 
+use crate::attributes;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 use pointsman_core::error::Reasoned;
-use pointsman_core::model::{Digest, FileState};
+use pointsman_core::model::{Attributes, Digest, FileState};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -142,7 +143,7 @@ impl HostRoot {
 }
 
 /// [`HostRoot::link`] of a path that this process sees.
-fn link_whole(at: &Path, target: &str) -> Result<(), DiskError> {
+pub(crate) fn link_whole(at: &Path, target: &str) -> Result<(), DiskError> {
     let staged = temporary_beside(at);
     match fs::remove_file(&staged) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -198,6 +199,16 @@ pub fn temporary_beside(at: &Path) -> PathBuf {
 
 /// Writes contents under the temporary name, with their mode, synced; gives that name.
 pub fn stage(at: &Path, mode: u32, contents: &[u8]) -> Result<PathBuf, DiskError> {
+    stage_as(at, mode, None, contents)
+}
+
+/// [`stage`], with an owner and a label too: set before anybody sees the file by its name.
+fn stage_as(
+    at: &Path,
+    mode: u32,
+    attributes: Option<&Attributes>,
+    contents: &[u8],
+) -> Result<PathBuf, DiskError> {
     let staged = temporary_beside(at);
     match fs::remove_file(&staged) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -209,6 +220,9 @@ pub fn stage(at: &Path, mode: u32, contents: &[u8]) -> Result<PathBuf, DiskError
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
         file.write_all(contents)?;
+        if let Some(wanted) = attributes {
+            attributes::set(&file, wanted)?;
+        }
         // not subject to the umask, and before the rename: nobody sees another mode
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()
@@ -233,9 +247,23 @@ pub fn write_whole(at: &Path, mode: u32, contents: &[u8]) -> Result<(), DiskErro
     publish(&staged, at)
 }
 
+/// [`write_whole`], with an owner and a label too.
+pub(crate) fn write_whole_as(
+    at: &Path,
+    mode: u32,
+    attributes: Option<&Attributes>,
+    contents: &[u8],
+) -> Result<(), DiskError> {
+    publish(&stage_as(at, mode, attributes, contents)?, at)
+}
+
 /// Makes a change of directory entries last through a power cut.
 pub fn sync_directory_of(at: &Path) -> Result<(), DiskError> {
-    let directory = at.parent().unwrap_or(Path::new("/"));
+    sync(at.parent().unwrap_or(Path::new("/")))
+}
+
+/// Makes a directory's own entries last through a power cut.
+pub(crate) fn sync(directory: &Path) -> Result<(), DiskError> {
     File::open(directory)
         .and_then(|directory| directory.sync_all())
         .map_err(failed("sync the directory", directory))

@@ -10,14 +10,14 @@ use pointsman_core::checkpoint::Checkpoint;
 use pointsman_core::config::Settings;
 use pointsman_core::error::Reasoned;
 use pointsman_core::goal::Goal;
-use pointsman_core::phase::Phase;
+use pointsman_core::phase::{End, Phase};
 use pointsman_core::probe::Baseline;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -29,6 +29,12 @@ const LIMIT: u64 = 256 << 20;
 
 /// How the dead-man signs the lock.
 const DEADMAN: &str = "the dead-man, ";
+/// How an agent that follows its Node signs the lock, while it looks and has nothing to do.
+const LOOKING: &str = "an agent that looks, ";
+/// Between taking the lock and signing it.
+const SIGNING: Duration = Duration::from_millis(250);
+/// So long a look may take, two daemons that hang included.
+const LOOK: Duration = Duration::from_secs(60);
 /// One try to reach the safe harbour with every daemon hanging; between two it gives up the lock.
 const DEADMAN_WORKS: Duration = Duration::from_secs(120);
 
@@ -53,8 +59,9 @@ pub struct Record {
     /// a boot, and in a record of an older version.
     #[serde(default)]
     pub baseline: Option<Baseline>,
-    /// Of a boot's own transaction: the one that was last before it, which has ended. It is
-    /// the last one again when the boot's own ends.
+    /// The one that was last before this one, and has ended. When a boot's own transaction ends,
+    /// or one for another kernel than the running one, it is the last one again. When a repair
+    /// of what it had reached succeeds, its checkpoint is what is gone back to again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former: Option<Box<Self>>,
 }
@@ -72,6 +79,29 @@ impl Record {
     /// Whether somebody has to finish it or take it back.
     pub fn is_open(&self) -> bool {
         !matches!(self.phase, Phase::Ended(_))
+    }
+
+    /// Whether it is a boot's own.
+    pub fn is_of_boot(&self) -> bool {
+        matches!(self.goal, Goal::Boot { .. })
+    }
+
+    /// What this one repairs, where it is a repair.
+    pub fn repaired(&self) -> Option<&Self> {
+        self.former.as_deref().filter(|former| former.goal.is_same(&self.goal))
+    }
+
+    /// What the journal holds instead of this one when it has ended. A repair that failed stays,
+    /// with what it repaired: it went back to what was there right before it.
+    fn at_rest(&self) -> Option<Self> {
+        if let Some(former) = self.repaired() {
+            let (checkpoint, former) = (former.checkpoint.clone(), None);
+            let reached = self.phase == Phase::Ended(End::Reached);
+            return reached.then(|| Self { checkpoint, former, ..self.clone() });
+        }
+        // half of a tree is no state to forget the way back from
+        let stays = !self.is_of_boot() && self.phase == Phase::Ended(End::Degraded);
+        self.former.as_deref().filter(|_| !stays).cloned()
     }
 }
 
@@ -139,29 +169,65 @@ impl Reasoned for JournalError {
 }
 
 /// The state directory, locked for this process.
+///
+/// An agent that follows its Node gives the lock up [between two looks](Self::rest), so that
+/// another process of this program can have its turn. Whoever has the lock looks first: nothing
+/// that was seen without it, or in an earlier turn, is acted on.
 #[derive(Debug)]
 pub struct Journal {
     directory: PathBuf,
     /// The zero of the progress file's clock.
     began: Mutex<Instant>,
-    _lock: Flock<File>,
+    /// None between two turns.
+    lock: Mutex<Option<Flock<File>>>,
 }
 
 impl Journal {
-    /// Makes the directory where needed and takes its lock, without waiting; only for the
-    /// dead-man, which is on its way to the safe harbour, it is waited.
+    /// Makes the directory where needed and takes its lock, without waiting for anybody who is
+    /// at work; only for the dead-man, which is on its way to the safe harbour, and for an agent
+    /// that does no more than look, it is waited.
     pub fn open(directory: &Path) -> Result<Self, JournalError> {
         let start = Instant::now();
+        let waits = |holder: &str| {
+            // whoever has just taken it may not have signed yet
+            let passing = [("", SIGNING), (DEADMAN, DEADMAN_WORKS), (LOOKING, LOOK)];
+            passing.iter().any(|(who, limit)| holder.starts_with(who) && start.elapsed() < *limit)
+        };
         loop {
             match Self::open_as(directory, "") {
-                Err(JournalError::Locked { holder })
-                    if holder.starts_with(DEADMAN) && start.elapsed() < DEADMAN_WORKS =>
-                {
-                    std::thread::sleep(Duration::from_millis(100));
+                Err(JournalError::Locked { holder }) if waits(&holder) => {
+                    std::thread::sleep(Duration::from_millis(20));
                 }
                 other => return other,
             }
         }
+    }
+
+    /// Gives the lock up until the next [`Self::look`].
+    pub fn rest(&self) {
+        *self.locked() = None;
+    }
+
+    /// Takes the lock again, without waiting, to look; nothing where this process has it.
+    pub fn look(&self) -> Result<(), JournalError> {
+        let mut lock = self.locked();
+        if lock.is_none() {
+            *lock = Some(lock_of(&self.directory, LOOKING)?);
+        }
+        Ok(())
+    }
+
+    /// Tells whoever wants the lock that more than a look goes on.
+    pub fn work(&self) {
+        let lock = self.locked();
+        let signed = lock.as_ref().map_or(Ok(()), |lock| sign(lock, ""));
+        if let Err(error) = signed {
+            tracing::warn!(%error, "could not sign the lock");
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Flock<File>>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same for the dead-man, without waiting for anybody.
@@ -174,26 +240,9 @@ impl Journal {
         for path in [directory, &directory.join("store")] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at)?;
         }
-        let path = directory.join("lock");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|source| JournalError::Open { path: path.clone(), source })?;
-        let lock =
-            Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| {
-                if errno == nix::errno::Errno::EWOULDBLOCK {
-                    JournalError::Locked { holder: holder(file) }
-                } else {
-                    JournalError::Open { path: path.clone(), source: errno.into() }
-                }
-            })?;
-        sign(&lock, who).map_err(|source| JournalError::Open { path, source })?;
+        let lock = Mutex::new(Some(lock_of(directory, who)?));
         let began = Mutex::new(Instant::now());
-        Ok(Self { directory: directory.to_owned(), began, _lock: lock })
+        Ok(Self { directory: directory.to_owned(), began, lock })
     }
 
     /// The open or last transaction; none on a host that never had one.
@@ -201,11 +250,11 @@ impl Journal {
         read(&self.directory)
     }
 
-    /// Replaces the record, on disk before this returns. One of a boot's own that has ended
-    /// gives its place back to the one that was there before.
+    /// Replaces the record, on disk before this returns. One that has ended and was upon
+    /// [another](Record::former) leaves what that asks for.
     pub fn write(&self, record: &Record) -> Result<(), JournalError> {
-        let former = record.former.as_deref().filter(|_| !record.is_open());
-        let record = former.unwrap_or(record);
+        let at_rest = if record.is_open() { None } else { record.at_rest() };
+        let record = at_rest.as_ref().unwrap_or(record);
         let path = self.directory.join("journal.json");
         let text = serde_json::to_vec(record)
             .map_err(|source| JournalError::Garbled { path: path.clone(), source })?;
@@ -300,6 +349,24 @@ pub fn read(directory: &Path) -> Result<Option<Record>, JournalError> {
     serde_json::from_slice(&bytes).map_err(garbled).map(Some)
 }
 
+/// The lock of a state directory, signed.
+fn lock_of(directory: &Path, who: &str) -> Result<Flock<File>, JournalError> {
+    let path = directory.join("lock");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file =
+        options.open(&path).map_err(|source| JournalError::Open { path: path.clone(), source })?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| {
+        if errno == nix::errno::Errno::EWOULDBLOCK {
+            JournalError::Locked { holder: holder(file) }
+        } else {
+            JournalError::Open { path: path.clone(), source: errno.into() }
+        }
+    })?;
+    sign(&lock, who).map_err(|source| JournalError::Open { path, source })?;
+    Ok(lock)
+}
+
 /// Tells whoever finds the lock taken by whom.
 fn sign(mut lock: &File, who: &str) -> io::Result<()> {
     lock.set_len(0)?;
@@ -350,6 +417,29 @@ mod tests {
             drop(deadman);
             assert!(waiting.join().unwrap().is_ok());
         });
+    }
+
+    #[test]
+    fn an_agent_that_looks_is_waited_for_and_one_at_work_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = Journal::open(dir.path()).unwrap();
+        agent.rest();
+        let other = Journal::open(dir.path()).unwrap();
+        let error = agent.look().unwrap_err();
+        assert_eq!(error.reason(), "AnotherAgentAtWork", "{error}");
+        drop(other);
+        agent.look().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| Journal::open(dir.path()).map(drop));
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(!waiting.is_finished());
+            agent.rest();
+            assert!(waiting.join().unwrap().is_ok());
+        });
+        agent.look().unwrap();
+        agent.work();
+        let error = Journal::open(dir.path()).unwrap_err();
+        assert_eq!(error.reason(), "AnotherAgentAtWork", "{error}");
     }
 
     #[test]

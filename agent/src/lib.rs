@@ -5,6 +5,7 @@
 //! protocols. [`transaction`] is the only caller of both layers.
 
 pub mod apply;
+mod attributes;
 pub mod boot;
 pub mod cli;
 pub mod deadman;

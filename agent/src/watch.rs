@@ -23,6 +23,8 @@ pub struct Watch(Mutex<Option<Watched>>);
 #[derive(Clone, Debug)]
 struct Watched {
     request: String,
+    /// The journal's record that reached it; after any other one this is over.
+    transaction: String,
     reached: Instant,
     /// What is to be put right now, in plain words.
     change: Option<String>,
@@ -51,7 +53,10 @@ impl Watch {
     ) -> Decision {
         let mut kept = self.lock();
         let staged = record.and_then(|record| staged_by(record, observed));
-        let own = |kept: &&mut Watched| last.is_some_and(|last| last.request == kept.request);
+        let own = |kept: &&mut Watched| {
+            let same = record.is_some_and(|r| r.checkpoint.transaction == kept.transaction);
+            same && last.is_some_and(|last| last.request == kept.request)
+        };
         let Some(watched) = kept.as_mut().filter(own) else {
             let watch = decision::Watch { staged, ..decision::Watch::default() };
             return decision::decide_watching(annotations, settings, observed, last, watch);
@@ -95,8 +100,11 @@ impl Watch {
             End::Reached => {
                 let reached = before.as_ref().map_or_else(Instant::now, |before| before.reached);
                 let repaired = before.and_then(|before| before.change);
-                let request = request.to_owned();
-                *self.lock() = Some(Watched { request, reached, change: None, repaired });
+                let (request, record) = (request.to_owned(), site.journal.read()?);
+                *self.lock() = record.map(|record| {
+                    let transaction = record.checkpoint.transaction;
+                    Watched { request, transaction, reached, change: None, repaired }
+                });
             }
             // it was put right by whoever changed it
             End::Unchanged => {}
@@ -106,8 +114,49 @@ impl Watch {
     }
 }
 
-/// What the last transaction reached on this boot, and may have left for the next one.
+/// What the last transaction reached on this boot, and may have left for the next one. One
+/// that came [upon it](Record::former) has not changed that.
 pub(crate) fn staged_by<'a>(record: &'a Record, observed: &Observed) -> Option<&'a Goal> {
+    let record = record.former.as_deref().unwrap_or(record);
     let here = record.checkpoint.before.host.boot_id == observed.host.boot_id;
     (here && record.phase == Phase::Ended(End::Reached)).then_some(&record.goal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::JOURNAL_SCHEMA;
+    use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
+    use pointsman_core::plan::handover::Owner;
+
+    fn record(goal: Goal, phase: Phase, former: Option<Record>) -> Record {
+        let settings = Settings::parse("[node]\nuplink = \"eth1\"\n").unwrap();
+        let (transaction, before) = ("t".into(), Observed::default());
+        let checkpoint = Checkpoint { schema: CHECKPOINT_SCHEMA, transaction, before };
+        Record {
+            schema: JOURNAL_SCHEMA,
+            goal,
+            settings,
+            request: None,
+            checkpoint,
+            phase,
+            failure: None,
+            baseline: None,
+            former: former.map(Box::new),
+        }
+    }
+
+    #[test]
+    fn what_was_staged_before_a_boots_own_transaction_is_staged_still() {
+        let observed = Observed::default();
+        let staged = record(Goal::Cni, Phase::Ended(End::Reached), None);
+        assert_eq!(staged_by(&staged, &observed), Some(&Goal::Cni));
+        for phase in [Phase::Applying, Phase::Ended(End::Reached), Phase::Ended(End::Degraded)] {
+            let boots = record(Goal::Boot { to: Owner::Uplink }, phase, Some(staged.clone()));
+            assert_eq!(staged_by(&boots, &observed), Some(&Goal::Cni), "{phase}");
+        }
+        let mut elsewhere = staged;
+        elsewhere.checkpoint.before.host.boot_id = "another".into();
+        assert_eq!(staged_by(&elsewhere, &observed), None);
+    }
 }

@@ -2,7 +2,7 @@
 //! credentials: what it writes, what it leaves alone, what it is refused.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use tokio::runtime::Runtime;
 
 use crate::{alone, shared};
 
-const NAMESPACE: &str = "pointsman-system";
+pub(crate) const NAMESPACE: &str = "pointsman-system";
 /// What a person at the keyboard waits for.
 pub(crate) const SOON: Duration = Duration::from_secs(2);
 /// Far above what anything here takes; a test that meets it has failed.
@@ -37,21 +37,7 @@ impl Agent {
     /// Follows `node` with a token, at `server`.
     pub(crate) fn connect(node: &str, server: &str, ca: Option<&Path>, token: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let kubeconfig = dir.path().join("kubeconfig");
-        std::fs::write(dir.path().join("token"), token).unwrap();
-        let mut cluster = serde_json::json!({ "server": server });
-        if let Some(ca) = ca {
-            cluster["certificate-authority"] = ca.to_str().into();
-        }
-        let config = serde_json::json!({
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "c",
-            "clusters": [{ "name": "c", "cluster": cluster }],
-            "users": [{ "name": "u", "user": { "tokenFile": dir.path().join("token") } }],
-            "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
-        });
-        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        let kubeconfig = kubeconfig(dir.path(), server, ca, token);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -97,6 +83,26 @@ impl Agent {
     pub(crate) fn rebuild(&self) {
         self.runtime.block_on(self.node.rebuild()).unwrap();
     }
+}
+
+/// Where an agent finds a server, written below `dir`.
+pub(crate) fn kubeconfig(dir: &Path, server: &str, ca: Option<&Path>, token: &str) -> PathBuf {
+    std::fs::write(dir.join("token"), token).unwrap();
+    let mut cluster = serde_json::json!({ "server": server });
+    if let Some(ca) = ca {
+        cluster["certificate-authority"] = ca.to_str().into();
+    }
+    let config = serde_json::json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": cluster }],
+        "users": [{ "name": "u", "user": { "tokenFile": dir.join("token") } }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+    });
+    let path = dir.join("kubeconfig");
+    std::fs::write(&path, config.to_string()).unwrap();
+    path
 }
 
 pub(crate) fn report(message: &str) -> Report {

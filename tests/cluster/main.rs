@@ -5,6 +5,7 @@
 
 mod agent;
 mod agent_outages;
+mod beside;
 mod control_plane;
 mod events;
 mod manifests;

@@ -6,9 +6,11 @@ use pointsman::deadman::DeadMan;
 use pointsman::journal::{Journal, Record, read};
 use pointsman::transaction::{Outcome, Progress, Site};
 use pointsman_core::config::Settings;
+use pointsman_core::error::chain;
 use pointsman_core::goal::Goal;
 use pointsman_core::phase::{End, Phase};
 use pointsman_core::plan::handover::Owner;
+use pointsman_core::plan::{Step, ovs};
 use std::path::PathBuf;
 use support::netns::Peer;
 use support::ovs::{OvsFixture, command};
@@ -56,7 +58,7 @@ impl Bed {
         let journal = Some(Journal::open(state.path()).unwrap());
         let program: PathBuf = support::program::release("pointsman").unwrap();
         let deadman = DeadMan::of_program(&program);
-        let executor = executor(&socket);
+        let executor = Executor { store: state.path().join("store"), ..executor(&socket) };
         Self { ovs, gateway, program, state, settings, executor, journal, deadman }
     }
 
@@ -69,6 +71,11 @@ impl Bed {
             deadman: &self.deadman,
             api: None,
         }
+    }
+
+    /// One step by itself.
+    pub fn apply(&self, step: ovs::Step) {
+        self.executor.apply(&Step::Ovs(step)).unwrap_or_else(|error| panic!("{}", chain(&error)));
     }
 
     pub fn go(&self, goal: &Goal) {

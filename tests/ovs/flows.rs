@@ -1,9 +1,13 @@
 //! Flows, groups, meters and TLV maps outlive the vswitchd that held them.
 
+use crate::bed::{Bed, THERE};
 use crate::*;
 use pointsman_core::error::chain;
+use pointsman_core::goal::Goal;
+use pointsman_core::phase::End;
+use pointsman_core::plan::handover::Owner;
 use std::process::Command;
-use support::ovs::OvsFixture;
+use support::ovs::{OvsFixture, command};
 
 const PARTS: [&[&str]; 4] = [
     &["dump-tlv-map"],
@@ -165,4 +169,60 @@ fn a_port_that_comes_back_has_its_number() {
     assert_eq!(bench.ovs.vsctl(&["get", "Interface", "nic0", "ofport_request"]), "[]");
     bench.apply(add_port("br-int", "nic1"));
     assert_eq!((number("nic0"), number("nic1")), ("42".into(), "1".into()));
+}
+
+/// What a power cut in the middle of an exchange leaves: flows on disk, the wait in the database
+/// (it need not have been synced, and often is), and after the boot a vswitchd that waits.
+#[test]
+fn a_wait_that_a_power_cut_left_is_seen_and_ended_by_whatever_comes_next() {
+    for goal in [THERE, Goal::Handover { to: Owner::Uplink, delete_bridge: false }] {
+        let mut bed = Bed::new();
+        let socket = format!("unix:{}/br-int.mgmt", bed.ovs.directory().display());
+        let flows = || command(&["ovs-ofctl", "dump-flows", "--no-stats", &socket]);
+        command(&[
+            "ovs-ofctl",
+            "add-flow",
+            &socket,
+            "priority=3,arp,dl_src=02:00:00:00:00:99,actions=drop",
+        ]);
+        for step in [OvsStep::SaveFlows { bridges: vec!["br-int".into()] }, OvsStep::HoldFlows] {
+            bed.apply(step);
+        }
+        bed.ovs.kill_vswitchd();
+        bed.ovs.start_vswitchd();
+        assert!(!flows().contains("priority=3"), "{}", flows());
+        assert_eq!(
+            bed.ovs.vsctl(&["get", "Open_vSwitch", ".", "other_config"]),
+            "{flow-restore-wait=\"true\"}"
+        );
+        bed.go(&goal);
+        assert_eq!(bed.ovs.vsctl(&["get", "Open_vSwitch", ".", "other_config"]), "{}");
+        assert_eq!(bed.ovs.vsctl(&["get", "Open_vSwitch", ".", "external_ids"]), "{}");
+        assert!(flows().contains("priority=3"), "{}", flows());
+    }
+}
+
+#[test]
+fn a_transaction_that_a_power_cut_left_with_a_wait_ends_without_it() {
+    let mut bed = Bed::new();
+    bed.go(&THERE);
+    let socket = format!("unix:{}/br-int.mgmt", bed.ovs.directory().display());
+    let flows = || command(&["ovs-ofctl", "dump-flows", "--no-stats", &socket]);
+    command(&[
+        "ovs-ofctl",
+        "add-flow",
+        &socket,
+        "priority=3,arp,dl_src=02:00:00:00:00:99,actions=drop",
+    ]);
+    for step in [OvsStep::SaveFlows { bridges: vec!["br-int".into()] }, OvsStep::HoldFlows] {
+        bed.apply(step);
+    }
+    bed.interrupt();
+    bed.ovs.kill_vswitchd();
+    bed.ovs.start_vswitchd();
+    let outcome = bed.recover();
+    assert_eq!(outcome.end, End::RolledBack, "{outcome:?}");
+    assert_eq!(bed.ovs.vsctl(&["get", "Open_vSwitch", ".", "other_config"]), "{}");
+    assert!(flows().contains("priority=3"), "{}", flows());
+    assert_eq!(bed.owner(), "nic0");
 }

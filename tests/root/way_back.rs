@@ -175,3 +175,54 @@ fn a_goal_reached_under_another_kernel_is_not_taken_for_reached() {
         assert_eq!(case.host.files() == before, end == End::RolledBack);
     }
 }
+
+/// Somebody changes what was reached; much later the agent puts it right.
+fn drift(case: &Case) {
+    case.host.put(&format!("{CONF}/10-nsx.conflist"), 0o600, conflist("4.0").as_bytes());
+}
+
+#[test]
+fn a_repair_leaves_the_baseline_what_it_was() {
+    let case = Case::new();
+    let before = case.host.files();
+    assert_eq!(case.apply(&calm()).end, End::Reached);
+    let first = case.record();
+    let reached = case.host.files();
+    for _ in 0..2 {
+        drift(&case);
+        assert_eq!(case.apply(&calm()).end, End::Reached);
+        assert_eq!(case.host.files(), reached);
+        let record = case.record();
+        assert_eq!(record.checkpoint, first.checkpoint);
+        assert_eq!(record.former, None);
+    }
+    let outcome = case.site(&calm()).restore().unwrap().unwrap();
+    assert_eq!(outcome.end, End::RolledBack, "{outcome:?}");
+    assert_eq!(case.host.files(), before);
+}
+
+#[test]
+fn a_repair_that_fails_goes_back_to_what_it_found_and_the_baseline_stays() {
+    let case = Case::new();
+    let before = case.host.files();
+    assert_eq!(case.apply(&calm()).end, End::Reached);
+    let first = case.record();
+    drift(&case);
+    let drifted = case.host.files();
+    let conf = case.barred(CONF);
+    let saboteur = Saboteur(Mutex::new(|phase: Phase, words: &str| match phase {
+        Phase::Applying if writes_conflist(words) => conf.bar(),
+        Phase::RollingBack if conf.is_barred() => conf.give_back(),
+        _ => {}
+    }));
+    assert_eq!(case.apply(&saboteur).end, End::RolledBack);
+    assert_eq!(case.host.files(), drifted);
+    assert_eq!(case.record().repaired().map(|record| &record.checkpoint), Some(&first.checkpoint));
+
+    // the next one has the same baseline, and so has a person who asks for the way back
+    assert_eq!(case.apply(&calm()).end, End::Reached);
+    assert_eq!(case.record().checkpoint, first.checkpoint);
+    drift(&case);
+    assert_eq!(case.site(&calm()).restore().unwrap().unwrap().end, End::RolledBack);
+    assert_eq!(case.host.files(), before);
+}

@@ -176,8 +176,10 @@ fn under_a_shield() -> Result<()> {
 #[test]
 fn in_the_middle_of_a_swap_on_disk() -> Result<()> {
     use By::{Apply, Restore};
-    const CUTS: [Cut; 4] = [
-        cut(&["write", "weak-updates/openvswitch/vport-gre.ko"], Restore),
+    const CUTS: [Cut; 6] = [
+        cut(&["write", "pointsman.tmp/vport-gre.ko"], Restore),
+        cut(&["exchange", "weak-updates/openvswitch"], Apply),
+        cut(&["remove the empty directory", "pointsman.tmp"], Restore),
         cut(&["index the modules"], Restore),
         // depmod is at work then
         Cut { words: &["index the modules"], after: 300, by: Restore },

@@ -13,6 +13,7 @@ mod killed;
 mod lossless;
 mod modules;
 mod owners;
+mod power;
 mod refusals;
 mod rollback;
 mod state;

@@ -13,6 +13,7 @@ use crate::plan::handover::coexistence;
 use crate::plan::{Plan, Refusal, Step, switch};
 use crate::report::State;
 use crate::request::{ProfileId, Request, Wanted};
+use serde::{Deserialize, Serialize};
 
 /// The reason of [`State::RebootRequired`] where a set waits on disk.
 pub const MODULES_STAGED: &str = "ModulesStaged";
@@ -20,7 +21,7 @@ pub const MODULES_STAGED: &str = "ModulesStaged";
 const MODULE_STUCK: &str = "ModuleStuck";
 
 /// How the last transaction for a request ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// The request that it answered, verbatim.
     pub request: String,
@@ -273,7 +274,16 @@ pub fn what_changed(settings: &Settings, observed: &Observed, plan: &Plan) -> St
     if what.is_empty() {
         what = plan.steps().take(TOLD).map(Step::to_string).collect();
     }
-    let who = coexistence::suspects(&settings.node.uplink, observed);
+    let of_modules = |step: &Step| match step {
+        Step::Modules(_) => true,
+        Step::File(step) => step.to_string().contains(&settings.paths.modules),
+        Step::Handover(_) | Step::Ovs(_) | Step::Cni(_) => false,
+    };
+    let suspects = coexistence::suspects(&settings.node.uplink, observed).into_iter();
+    let mut who: Vec<String> = suspects.map(str::to_owned).collect();
+    if plan.steps().any(of_modules) {
+        who.extend(drift::rivals(observed, &settings.paths, &observed.host.kernel));
+    }
     let who = if who.is_empty() {
         "by whom is unknown".into()
     } else {

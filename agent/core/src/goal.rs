@@ -65,9 +65,11 @@ impl Goal {
                     to: *to,
                     delete_bridge: *delete_bridge,
                 };
+                // what an earlier switch left: nothing is forwarded, and nobody else ends it
+                let (first, now) = switch::end_own_wait(observed);
                 let node = &settings.node;
-                let plan = handover::coexistence::plan_beside(node, &want, observed, way_back)?;
-                Ok(boot::guarded(plan, settings, observed, Some(*to)))
+                let part = handover::coexistence::plan_beside(node, &want, &now, way_back)?;
+                Ok(boot::guarded(first.then(part), settings, observed, Some(*to)))
             }
             Self::Modules { kernel, target, activate } => {
                 let want =
@@ -81,6 +83,20 @@ impl Goal {
             }
             Self::Boot { to } => boot::plan(*to, settings, observed, way_back),
         }
+    }
+
+    /// Whether another one is for the same: a profile by its name, since an edit of it is no
+    /// other one.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Profile { name: one, .. }, Self::Profile { name: other, .. }) => one == other,
+            _ => self == other,
+        }
+    }
+
+    /// Whether nothing is changed but files of another kernel than the running one.
+    pub fn is_for_another_kernel(&self, running: &str) -> bool {
+        matches!(self, Self::Modules { kernel, .. } if kernel != running)
     }
 
     /// Whether nothing but [the network and Open vSwitch](Self::may_touch_network) is looked

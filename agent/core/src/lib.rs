@@ -21,7 +21,7 @@
 pub mod checkpoint;
 pub mod config;
 pub mod decision;
-mod drift;
+pub mod drift;
 pub mod error;
 pub mod goal;
 pub mod guard;

@@ -5,6 +5,7 @@ mod file;
 pub(crate) mod flows;
 mod handover;
 mod internal_port;
+mod module_set;
 mod modules;
 mod ovs;
 mod ovs_daemons;

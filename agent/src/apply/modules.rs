@@ -98,6 +98,13 @@ fn boxed<E: Reasoned>(error: E) -> Box<dyn Reasoned> {
 impl Executor {
     pub(super) fn apply_modules(&self, step: &Step) -> Applied {
         match step {
+            Step::Put { path, mode, attributes, source, sha256 } => {
+                self.put_module(path, *mode, attributes, source, *sha256)
+            }
+            Step::MakeStaging { path, attributes } => self.make_staging(path, attributes),
+            Step::Exchange { path, staged, leaves, brings } => {
+                self.exchange(path, staged, leaves, brings)
+            }
             Step::CheckUnheld { name, holders } => self.check_unheld(name, holders),
             Step::RunDepmod { kernel, modules, depmod } => self.depmod(kernel, modules, depmod),
             Step::CheckIndex { kernel, modules, expect, depends } => {

@@ -21,7 +21,8 @@ use crate::apply::{Executor, flows};
 use crate::namespaces::datapaths_elsewhere;
 use pointsman_core::config::Settings;
 use pointsman_core::error::Reasoned;
-use pointsman_core::model::{Host, OBSERVED_SCHEMA, Observed};
+use pointsman_core::model::{Host, OBSERVED_SCHEMA, Observed, PackageDatabase};
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 
@@ -56,6 +57,11 @@ impl Reasoned for ObserveError {
 
 fn of<E: Reasoned>(noun: &'static str) -> impl FnOnce(E) -> ObserveError {
     move |source| ObserveError { noun, source: Box::new(source) }
+}
+
+/// The package managers' databases as they are now, by path.
+pub fn package_databases(executor: &Executor) -> BTreeMap<String, PackageDatabase> {
+    modules::databases(&executor.root)
 }
 
 /// The machine alone.
@@ -96,6 +102,7 @@ pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, Obs
     let manifest = observed.payload.as_ref().map(|payload| payload.manifest.clone());
     let sources = modules::ModuleSources {
         root: &executor.root,
+        tools: &executor.tools,
         paths: &settings.paths,
         running: &observed.host.kernel,
         payload: manifest.as_ref().map(|manifest| (executor.payload.as_path(), manifest)),

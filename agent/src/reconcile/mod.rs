@@ -2,6 +2,7 @@
 //! say so or carry out one transaction. It holds no state that the disk does not hold.
 
 mod judged;
+mod lock;
 mod sentry;
 mod told;
 mod trees;
@@ -17,12 +18,11 @@ use crate::transaction::{Outcome, Progress, Site, TransactionError};
 use crate::watch::Watch;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use pointsman_core::config::Settings;
-use pointsman_core::decision::{Attempt, Decision};
+use pointsman_core::decision::Decision;
 use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::goal::Goal;
 use pointsman_core::keys::Annotations;
 use pointsman_core::model::Observed;
-use pointsman_core::phase::Phase;
 use pointsman_core::report::State;
 use pointsman_core::request::ProfileId;
 use sentry::{Sentry, Watched};
@@ -111,6 +111,7 @@ pub async fn run(
     // before the API server is asked anything: it may be what the way back leads to
     recover(&workshop).await?;
     on_host(&workshop, Workshop::resume_guard).await?;
+    workshop.leave();
     let node = Node::connect(options).await?;
     let mut requests = node.requests();
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Setup)?;
@@ -136,7 +137,7 @@ pub async fn run(
             _ = guarding.tick() => match on_host(&workshop, Workshop::stand_guard).await? {
                 Watched::Nothing => continue,
                 Watched::Taken => reconnect(&node).await,
-                Watched::Return => {}
+                Watched::Return | Watched::Elsewhere => {}
             },
             change = changes.next() => match change {
                 Some(_) => settle(&mut changes).await,
@@ -151,7 +152,7 @@ pub async fn run(
             seen = Some(latest);
         }
         if let Some(seen) = &seen {
-            follow(&workshop, &node, seen).await?;
+            take_turn(&workshop, &node, seen).await?;
             // what this transaction itself changed is no news
             while let Some(Some(_)) = changes.next().now_or_never() {}
         }
@@ -178,6 +179,18 @@ async fn recover(workshop: &Arc<Workshop>) -> Result<(), RunError> {
         }
     }
     Ok(())
+}
+
+/// Looks, decides and acts under the lock, or says who has it.
+async fn take_turn(workshop: &Arc<Workshop>, node: &Node, seen: &Seen) -> Result<(), RunError> {
+    if let Err(error) = on_host(workshop, Workshop::enter).await? {
+        tracing::info!(error = %chain(&error), "looking later");
+        node.outbox().post(&seen.uid, blind(seen, &error));
+        return Ok(());
+    }
+    let followed = follow(workshop, node, seen).await;
+    workshop.leave();
+    followed
 }
 
 /// Decides and acts until there is nothing but to say so.
@@ -235,7 +248,10 @@ async fn attempt(
     let ended = on_host(workshop, move |workshop| {
         let api = ApiServer::at(&server);
         let site = Site { api: api.as_ref(), ..workshop.site(&herald) };
-        workshop.watch.carry_out(&site, &goal, &request)
+        workshop.journal.work();
+        let ended = workshop.watch.carry_out(&site, &goal, &request);
+        workshop.note_attempt();
+        ended
     })
     .await?;
     reconnect(node).await;
@@ -287,6 +303,7 @@ impl Workshop {
         let mut record = self.journal.read().map_err(boxed_journal)?;
         let mut stuck = None;
         if record.as_ref().is_some_and(Record::is_open) {
+            self.journal.work();
             stuck = self.site(&Silent).recover().map_err(boxed_recovery)?;
             record = self.journal.read().map_err(boxed_journal)?;
         }
@@ -294,21 +311,10 @@ impl Workshop {
         if record.as_ref().is_some_and(Record::is_open) {
             return Ok((observed, Decision::Report(dark(stuck.map(|(_, outcome)| outcome)))));
         }
-        let last = record.as_ref().filter(|_| !self.is_to_return()).and_then(attempt_of);
+        let last = record.as_ref().filter(|_| !self.is_to_return());
+        let last = last.and_then(|record| self.last_attempt(record));
         let before = (record.as_ref(), last.as_ref());
         let decision = self.watch.decide(annotations, &self.settings, &observed, before);
         Ok((observed, decision))
     }
-}
-
-fn attempt_of(record: &Record) -> Option<Attempt> {
-    let Phase::Ended(end) = record.phase else { return None };
-    let failure = record.failure.clone();
-    Some(Attempt {
-        request: record.request.clone()?,
-        boot_id: record.checkpoint.before.host.boot_id.clone(),
-        end,
-        reason: failure.as_ref().map_or_else(String::new, |failure| failure.reason.clone()),
-        message: failure.map_or_else(String::new, |failure| failure.message),
-    })
 }

@@ -42,6 +42,8 @@ pub(super) enum Watched {
     Taken,
     /// They may return: the profile is to be put in place again.
     Return,
+    /// Another process has taken the node elsewhere: there is nothing to guard any more.
+    Elsewhere,
 }
 
 /// The bridge that is watched.
@@ -71,6 +73,9 @@ enum Returning {
 struct Verified {
     /// With the links, addresses and routes that were to be kept.
     observed: Observed,
+    /// The journal's transaction then: what another one left is to be looked at first.
+    #[serde(default)]
+    transaction: String,
 }
 
 impl Sentry {
@@ -86,8 +91,9 @@ impl Workshop {
 
     /// Goes on where an earlier process of this boot stopped.
     pub(super) fn resume_guard(&self) {
-        let Some(verified) = self.journal.read_note::<Verified>(VERIFIED) else { return };
+        let Some(mut verified) = self.journal.read_note::<Verified>(VERIFIED) else { return };
         let Ok(Some(record)) = self.journal.read() else { return };
+        verified.transaction.clone_from(&record.checkpoint.transaction);
         let same_boot = crate::observe::host(&self.executor)
             .is_ok_and(|host| host.boot_id == verified.observed.host.boot_id);
         let grace = self.grace();
@@ -123,7 +129,8 @@ impl Workshop {
             }
             return;
         }
-        let verified = Verified { observed: observed.clone() };
+        let transaction = self.transaction();
+        let verified = Verified { observed: observed.clone(), transaction };
         let kept = sentry
             .as_ref()
             .is_some_and(|sentry| is_same(&self.settings.node.bridge, &sentry.verified, &verified));
@@ -153,13 +160,23 @@ impl Workshop {
         })
     }
 
-    /// One look, and what it leads to.
+    /// One look, and what it leads to; none while somebody else is at work on the node.
     pub(super) fn stand_guard(&self) -> Watched {
+        if self.sentry().is_none() || !self.try_enter() {
+            return Watched::Nothing;
+        }
+        let watched = self.look_out();
+        self.leave();
+        watched
+    }
+
+    fn look_out(&self) -> Watched {
         let Some(mut sentry) = self.sentry().take() else { return Watched::Nothing };
         let sign = self.sign(&sentry);
         let (away, now) = (sentry.guard.is_away(), sentry.now());
         let watched = match sentry.guard.look(now, &sign) {
             Act::Wait => Watched::Nothing,
+            Act::Return if self.is_elsewhere(&sentry.verified) => Watched::Elsewhere,
             Act::Return => {
                 sentry.returning = Returning::Asked;
                 tracing::info!("Open vSwitch is well again: the addresses return to the bridge");
@@ -175,7 +192,9 @@ impl Workshop {
             }
         }
         sentry.last = Some(sign);
-        *self.sentry() = Some(sentry);
+        if watched != Watched::Elsewhere {
+            *self.sentry() = Some(sentry);
+        }
         watched
     }
 
@@ -185,6 +204,10 @@ impl Workshop {
             // the way back of a transaction leads to the uplink too
             return Watched::Nothing;
         }
+        if self.is_elsewhere(&sentry.verified) {
+            return Watched::Elsewhere;
+        }
+        self.journal.work();
         let (bridge, uplink) = (&self.settings.node.bridge, &self.settings.node.uplink);
         let now = sentry.now();
         let mut after = sentry.guard.clone();
@@ -202,6 +225,7 @@ impl Workshop {
         match self.site(&super::told::Silent).retreat(record, before, failure) {
             Ok(outcome) if outcome.end == End::Degraded => {
                 sentry.guard = after;
+                sentry.verified.transaction = self.transaction();
                 Watched::Taken
             }
             Ok(outcome) => {
@@ -213,6 +237,23 @@ impl Workshop {
                 Watched::Nothing
             }
         }
+    }
+
+    /// The journal's last.
+    fn transaction(&self) -> String {
+        let record = self.journal.read().ok().flatten();
+        record.map_or_else(String::new, |record| record.checkpoint.transaction)
+    }
+
+    /// Whether another process has begun since what may have moved the addresses.
+    fn is_elsewhere(&self, verified: &Verified) -> bool {
+        let Ok(Some(record)) = self.journal.read() else { return false };
+        let elsewhere = record.goal.may_touch_network()
+            && record.checkpoint.transaction != verified.transaction;
+        if elsewhere {
+            tracing::info!(goal = %record.goal, "the node was taken elsewhere: looking anew");
+        }
+        elsewhere
     }
 
     fn sign(&self, sentry: &Sentry) -> Sign {
@@ -302,5 +343,7 @@ fn is_same(bridge: &str, one: &Verified, other: &Verified) -> bool {
         });
         normal(&network, bridge)
     };
-    one.observed.host == other.observed.host && of(one) == of(other)
+    one.transaction == other.transaction
+        && one.observed.host == other.observed.host
+        && of(one) == of(other)
 }

@@ -50,13 +50,16 @@ impl Site<'_> {
     /// Takes the way back of the journal's transaction, whatever its phase; what a boot began
     /// of its own is taken back first.
     pub fn restore(&self) -> Result<Option<Outcome>, TransactionError> {
-        if self.journal.read()?.is_some_and(|record| record.is_open() && record.former.is_some())
+        if self.journal.read()?.is_some_and(|record| record.is_open() && record.is_of_boot())
             && let Some((_, outcome)) = self.recover()?
             && outcome.end == End::Degraded
         {
             return Ok(Some(outcome));
         }
         let Some(mut record) = self.journal.read()? else { return Ok(None) };
+        if let Some(checkpoint) = record.repaired().map(|former| former.checkpoint.clone()) {
+            (record.checkpoint, record.former) = (checkpoint, None);
+        }
         record.phase = Phase::Applying;
         let failure = Failure {
             reason: "Restored".into(),

@@ -6,7 +6,9 @@
 mod after_boot;
 mod armed;
 mod confirm;
+mod former;
 mod found;
+mod packages;
 mod proof;
 mod retreat;
 mod way_back;
@@ -17,6 +19,7 @@ use crate::journal::{Failure, JOURNAL_SCHEMA, Journal, JournalError, Record};
 use crate::observe;
 use crate::probe::ApiServer;
 use crate::watch::staged_by;
+use former::{stands, upon};
 use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
 use pointsman_core::config::Settings;
 use pointsman_core::error::{Reasoned, chain};
@@ -142,9 +145,8 @@ impl Site<'_> {
         let began = Instant::now();
         self.progress.tell(Phase::Preparing, "looking at the host");
         let observed = self.observe(self.settings).map_err(TransactionError::Observe)?;
-        // what a transaction left half done is no state to come back to: its checkpoint stands
-        let stands = |record: &Record| repair || record.is_open() || record.phase == DEGRADED;
         let last = self.journal.read()?;
+        let stands = |record: &Record| repair || stands(record, goal, &observed);
         let unfinished = last.clone().filter(stands);
         let way_back = unfinished.map(|record| record.checkpoint);
         let staged = last.as_ref().and_then(|record| staged_by(record, &observed));
@@ -166,7 +168,11 @@ impl Site<'_> {
             return ended(Phase::Preparing.after(Event::NothingToDo)?, None, plan.notes);
         }
         let baseline = Some(self.baseline(&plan, &observed));
+        if let Some(refusal) = self.changed_since(&plan, &observed) {
+            return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
+        }
         let is_first = way_back.is_none();
+        let former = last.filter(|_| !repair).and_then(|last| upon(last, goal, &plan, &observed));
         let checkpoint = way_back.unwrap_or_else(|| Checkpoint {
             schema: CHECKPOINT_SCHEMA,
             transaction: transaction_id(&observed),
@@ -181,7 +187,7 @@ impl Site<'_> {
             phase: Phase::Preparing.after(Event::CheckpointWritten)?,
             failure: None,
             baseline,
-            former: None,
+            former: former.map(Box::new),
         };
         self.begin(record, plan, began, is_first)
     }

@@ -6,7 +6,7 @@ use crate::journal::{Failure, JOURNAL_SCHEMA, Record};
 use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
 use pointsman_core::error::chain;
 use pointsman_core::model::Observed;
-use pointsman_core::phase::{Event, Phase};
+use pointsman_core::phase::{End, Event, Phase};
 use std::time::Instant;
 
 impl Site<'_> {
@@ -22,12 +22,17 @@ impl Site<'_> {
         failure: Failure,
     ) -> Result<Outcome, TransactionError> {
         let transaction = super::transaction_id(&before);
+        // where `restore` leads to stays what was there before the goal
+        let former = match lost.phase {
+            Phase::Ended(End::Reached) => Some(Box::new(lost.clone())),
+            _ => lost.former.clone(),
+        };
         let record = Record {
             schema: JOURNAL_SCHEMA,
             checkpoint: Checkpoint { schema: CHECKPOINT_SCHEMA, transaction, before },
             phase: Phase::RollingBack,
             failure: Some(failure.clone()),
-            former: None,
+            former,
             ..lost
         };
         // as on every way back: a full disk must not keep the node dark

@@ -12,9 +12,10 @@ use pointsman_core::model::{Digest, MODULE_STEMS, ModuleState, Observed, loaded_
 use pointsman_core::payload::{Manifest, ModuleFile, ModuleSet, Payload};
 use pointsman_core::plan::modules::{Target, Want, plan_modules, which_set};
 use pointsman_core::plan::{Plan, Refusal, Step};
+use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -189,8 +190,8 @@ pub fn without_index(mut snapshot: Snapshot) -> Snapshot {
     snapshot
 }
 
-/// Every entry below a directory: mode and contents.
-pub type Snapshot = BTreeMap<String, (u32, String)>;
+/// Every entry below a directory: mode, contents, and owner with label.
+pub type Snapshot = BTreeMap<String, (u32, String, String)>;
 
 pub struct Bench {
     directory: PathBuf,
@@ -203,22 +204,10 @@ impl Bench {
     /// A scratch root in an empty directory, its module tree indexed.
     pub fn new(directory: &Path) -> Self {
         let parts = parts();
-        let root = directory.join("root");
         for made in ["root/etc", "root/lib/modules", "payload/modules", "store"] {
             fs::create_dir_all(directory.join(made)).unwrap();
         }
-        let bench = Self {
-            directory: directory.to_owned(),
-            executor: Executor {
-                root: HostRoot::new(root),
-                tools: HostTools::Scratch,
-                payload: directory.join("payload"),
-                store: directory.join("store"),
-                ovsdb: PathBuf::new(),
-            },
-            kernel: parts.kernel.clone(),
-            paths: Paths::default(),
-        };
+        let bench = Self::open(directory);
         bench.add_kernel(&parts.kernel);
         for stem in MODULE_STEMS {
             let file = format!("{stem}.ko");
@@ -226,6 +215,22 @@ impl Bench {
                 .unwrap();
         }
         bench
+    }
+
+    /// The one that [`Self::new`] made there.
+    pub fn open(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            executor: Executor {
+                root: HostRoot::new(directory.join("root")),
+                tools: HostTools::Scratch,
+                payload: directory.join("payload"),
+                store: directory.join("store"),
+                ovsdb: PathBuf::new(),
+            },
+            kernel: parts().kernel.clone(),
+            paths: Paths::default(),
+        }
     }
 
     pub fn add_kernel(&self, release: &str) {
@@ -296,6 +301,7 @@ impl Bench {
         observed.host.kernel.clone_from(&self.kernel);
         let sources = ModuleSources {
             root: &self.executor.root,
+            tools: &self.executor.tools,
             paths: &self.paths,
             running: &self.kernel,
             payload: Some((&self.executor.payload, &manifest)),
@@ -375,10 +381,24 @@ impl Bench {
                     format!("{:?}", meta.file_type())
                 };
                 let inside = entry.path().strip_prefix(self.at("")).unwrap();
-                (inside.display().to_string(), (meta.permissions().mode(), contents))
+                let owner = format!("{}:{} {}", meta.uid(), meta.gid(), label_of(entry.path()));
+                (inside.display().to_string(), (meta.permissions().mode(), contents, owner))
             })
             .collect()
     }
+}
+
+/// The `SELinux` label of an entry; nothing where there is none.
+pub fn label_of(at: &Path) -> String {
+    let mut bytes = vec![0; 256];
+    let length = lgetxattr(at, "security.selinux", &mut bytes).unwrap_or(0);
+    String::from_utf8(bytes[..length].to_vec()).unwrap()
+}
+
+/// As `setfilecon(3)` does, whether or not a policy is loaded.
+pub fn set_label(at: &Path, label: &str) {
+    let value = [label.as_bytes(), &[0]].concat();
+    lsetxattr(at, "security.selinux", &value, XattrFlags::empty()).unwrap();
 }
 
 /// Where two snapshots differ, for a message that can be read.

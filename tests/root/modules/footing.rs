@@ -16,7 +16,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 /// Refused with a reason and a word, by the plan and by the readiness alike; nothing changed.
-fn assert_refused(bench: &Bench, target: Target, reason: &str, word: &str) {
+pub fn assert_refused(bench: &Bench, target: Target, reason: &str, word: &str) {
     let start = bench.snapshot();
     let observed = bench.observe();
     let refusal = plan_modules(&bench.want(target), &observed, None, &bench.paths).unwrap_err();
@@ -31,7 +31,7 @@ fn assert_refused(bench: &Bench, target: Target, reason: &str, word: &str) {
     assert_eq!(differences(&start, &bench.snapshot()), Vec::<String>::new());
 }
 
-fn put(bench: &Bench, inside: &str, contents: &str) {
+pub fn put(bench: &Bench, inside: &str, contents: &str) {
     let at = bench.at(inside);
     fs::create_dir_all(at.parent().unwrap()).unwrap();
     fs::write(at, contents).unwrap();
@@ -62,7 +62,7 @@ fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     [&bytes[..at], to, &bytes[at + from.len()..]].concat()
 }
 
-fn refusal_of(bench: &Bench) -> Result<Vec<String>, Refusal> {
+pub fn refusal_of(bench: &Bench) -> Result<Vec<String>, Refusal> {
     let observed = bench.observe_with(manifest_of(bench));
     let want = bench.want(Target::Payload);
     plan_modules(&want, &observed, None, &bench.paths).map(|plan| plan.notes)

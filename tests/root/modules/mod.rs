@@ -2,9 +2,16 @@
 
 mod bench;
 mod broken;
+mod copies;
+mod exchange;
 mod footing;
 mod fuzz;
+mod initramfs;
 mod kernels;
+mod killed;
+mod labels;
+mod rivals;
+mod signature;
 
 use bench::{Bench, differences, mount_memory, parts, run, without_index};
 use pointsman::observe::modules::{IndexFile, module_facts};

@@ -13,7 +13,7 @@ pub use loaded::{LoadedFrom, Witness, loaded_from};
 use crate::config::{Activate, ModulesChoice, Paths};
 use crate::model::{Index, KernelModules, ModuleState, NextBoot, Observed};
 use crate::plan::Refusal;
-use crate::plan::modules::{Target, Want, dangling, plan_modules, which_set};
+use crate::plan::modules::{Target, Want, dangling, plan_modules, stale_copy, which_set};
 use serde::Serialize;
 
 /// All installed kernels, and which boots next.
@@ -44,7 +44,7 @@ pub struct Kernel {
     pub nsx: Fitness,
     /// Whether it can run its own set, or the user's.
     pub upstream: Fitness,
-    /// What is wrong with its index.
+    /// What is wrong with its index or its initramfs.
     pub faults: Vec<Why>,
     /// Of the running kernel: what is loaded, and of which set it is.
     pub loaded: Vec<LoadedFrom>,
@@ -257,7 +257,9 @@ fn faults(kernel: &KernelModules, observed: &Observed, paths: &Paths) -> Vec<Why
         Index::Present { .. } => {
             let gone = dangling(observed, paths, release);
             if gone.is_empty() {
-                return Vec::new();
+                let is_payload = which_set(observed, paths, release) == ModuleState::Nsx;
+                let stale = stale_copy(release, is_payload, observed);
+                return stale.into_iter().map(|why| Why::new("InitramfsStale", why)).collect();
             }
             let message = format!(
                 "the index of {release} names {}, which is not there: run `depmod {release}`",

@@ -58,7 +58,10 @@ impl Kernel {
         for (set, fitness) in [("nsx", &self.nsx), ("upstream", &self.upstream)] {
             words.extend(fitness.why().map(|why| format!("{set}={}", why.reason)));
         }
-        words.extend(self.faults.iter().map(|fault| format!("index={}", fault.reason)));
+        words.extend(self.faults.iter().map(|fault| {
+            let noun = if fault.reason.starts_with("Initramfs") { "initramfs" } else { "index" };
+            format!("{noun}={}", fault.reason)
+        }));
         words.join(" ")
     }
 

@@ -1,4 +1,4 @@
-use super::Digest;
+use super::{Digest, Identity};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +16,12 @@ pub struct Footing {
     /// Module contents that end in a signature, whoever made it.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub signed: BTreeSet<Digest>,
+    /// Who made those signatures, where they tell.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub signers: BTreeMap<Digest, Signer>,
+    /// The asymmetric keys of the running kernel's keyrings; empty where none is shown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<TrustedKey>,
     /// What keeps modprobe from loading a module of the set.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prevented: Vec<Prevented>,
@@ -31,6 +37,15 @@ pub struct Footing {
     /// Who is installing or indexing at this moment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy: Option<Busy>,
+    /// By path, the package that a file is of, which a switch may replace or move.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub owned: BTreeMap<String, String>,
+    /// The package managers' databases, by path: whether packages changed since.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<String, PackageDatabase>,
+    /// What NCP's own configuration on this node asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intent: Option<NcpIntent>,
 }
 
 /// One kernel's tree.
@@ -50,6 +65,12 @@ pub struct KernelFooting {
     pub signed_only: bool,
     /// How the payload's set for this kernel compares with what the kernel exports.
     pub abi: Option<AbiProof>,
+    /// Its initramfs; none where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initramfs: Option<Initramfs>,
+    /// When `modules.dep.bin` was written, nanoseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub indexed: Option<u64>,
 }
 
 /// Room on a file system, and what a switch may take of it.
@@ -116,6 +137,68 @@ pub struct Prevented {
     pub by: String,
     /// The file that it is in.
     pub path: String,
+}
+
+/// Who signed a module.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signer {
+    /// Hexadecimal: the key's own identifier, or the serial number of its certificate.
+    pub id: String,
+    /// Whether it is the key's own identifier.
+    pub by_key: bool,
+    /// The common name of who issued the certificate: with one that signed itself, its own.
+    pub issuer: Option<String>,
+}
+
+/// A key of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustedKey {
+    /// Of its certificate's subject.
+    pub name: String,
+    /// Hexadecimal: its identifier, or the serial number of a certificate that has none.
+    pub id: String,
+}
+
+/// A kernel's initramfs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Initramfs {
+    /// Where.
+    pub path: String,
+    /// Modules of the set's names in it.
+    pub copies: Vec<InitramfsCopy>,
+    /// Those that it is told to load, by name: underscores in place of hyphens.
+    pub loads: BTreeSet<String>,
+    /// Why it could not be read here; the copies are then what the host's own tool lists.
+    pub unread: Option<String>,
+}
+
+/// A module in an initramfs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitramfsCopy {
+    /// In the archive.
+    pub path: String,
+    /// None where only its name is known.
+    pub identity: Option<Identity>,
+}
+
+/// A package manager's database file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageDatabase {
+    /// `dpkg` or `rpm`.
+    pub by: String,
+    /// When it was written, nanoseconds since 1970.
+    pub changed: u64,
+    /// Its size, bytes.
+    pub size: u64,
+}
+
+/// What a pod of NCP on this node is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NcpIntent {
+    /// Its `ncp.ini`.
+    pub path: String,
+    /// `use_nsx_ovs_kernel_module`: its bootstrap puts NSX's modules into place.
+    pub nsx_modules: bool,
 }
 
 /// A process that changes packages or module indexes.

@@ -4,6 +4,7 @@
 //! `pointsman plan --observed FILE` reads it back, so a report from the field
 //! is a test case.
 
+mod attributes;
 mod boot_loader;
 mod cni;
 mod digest;
@@ -18,6 +19,7 @@ mod ovs;
 mod owner;
 mod shield;
 
+pub use attributes::*;
 pub use boot_loader::*;
 pub use cni::*;
 pub use digest::*;

@@ -1,4 +1,4 @@
-use super::{Digest, FileState, Footing, Observed};
+use super::{Attributes, Digest, FileState, Footing, Observed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,6 +23,10 @@ pub struct Modules {
     pub facts: BTreeMap<Digest, ModuleFacts>,
     /// Contents behind symbolic links of [`Observed::files`]; a dangling link is not here.
     pub links: BTreeMap<String, Digest>,
+    /// Owners and labels of the module trees' files and directories, by path; what is not here
+    /// is root's, has no label, and is 0755 if it is a directory.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, Attributes>,
     /// What depmod's configuration files say, by digest of the contents.
     pub depmod: BTreeMap<Digest, DepmodConf>,
     /// What a set would stand on.
@@ -251,6 +255,11 @@ impl Observed {
             FileState::Symlink { .. } => self.modules.links.get(path).copied(),
             FileState::Directory | FileState::Other => None,
         }
+    }
+
+    /// Owner and label of an entry of a module tree.
+    pub fn attributes_at(&self, path: &str) -> Attributes {
+        self.modules.attributes.get(path).cloned().unwrap_or_default()
     }
 
     /// What the module file at a path says of itself.

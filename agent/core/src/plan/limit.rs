@@ -72,8 +72,10 @@ fn of_ovs(step: &ovs::Step) -> Duration {
 fn of_modules(step: &modules::Step) -> Duration {
     let seconds = match step {
         modules::Step::RunDepmod { .. } => 240,
-        modules::Step::LoadModule { .. } => 120,
-        modules::Step::UnloadModule { .. }
+        modules::Step::LoadModule { .. } | modules::Step::Exchange { .. } => 120,
+        modules::Step::Put { .. }
+        | modules::Step::MakeStaging { .. }
+        | modules::Step::UnloadModule { .. }
         | modules::Step::CheckIndex { .. }
         | modules::Step::CheckUnheld { .. }
         | modules::Step::CheckLoaded { .. }

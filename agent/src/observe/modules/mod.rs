@@ -8,24 +8,28 @@ mod loaded;
 mod symbols;
 
 pub use elf::{build_id_of_note, module_facts};
-pub use footing::parse_symvers;
+pub(in crate::observe) use footing::databases;
+pub use footing::{parse_symvers, signer};
 pub use index::{BadIndex, IndexFile};
 pub(crate) use loaded::loaded_module;
 pub use symbols::{Symbols, is_signed, needed_symbols, symbols};
 
+use crate::attributes;
 use crate::disk::{self, DiskError, HostRoot};
+use crate::host_command::HostTools;
 use pointsman_core::config::Paths;
 use pointsman_core::error::Reasoned;
 use pointsman_core::model::{
-    Digest, FileState, Index, IndexEntry, KernelModules, MODULE_STEMS, MODULE_SUFFIXES, Modules,
-    loaded_name, module_stem,
+    Attributes, Digest, FileState, Index, IndexEntry, KernelModules, MODULE_STEMS, MODULE_SUFFIXES,
+    Modules, loaded_name, module_stem,
 };
 use pointsman_core::payload::Manifest;
 use pointsman_core::plan::modules::{
-    HOMES, OTHER_DIRECTORIES, is_conf, is_info, is_release, parse_depmod, parse_info,
+    HOMES, OTHER_DIRECTORIES, is_conf, is_info, is_release, parse_depmod, parse_info, staging,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::{fs, io};
 use thiserror::Error;
 use walkdir::WalkDir;
 
@@ -37,6 +41,8 @@ const LIMIT: u64 = 64 << 20;
 pub struct ModuleSources<'a> {
     /// The host's files.
     pub root: &'a HostRoot,
+    /// The host's package manager and initramfs tools.
+    pub tools: &'a HostTools,
     /// Where the host keeps them.
     pub paths: &'a Paths,
     /// `uname -r` of the running kernel.
@@ -89,6 +95,7 @@ pub fn observe_modules(
     files: &mut Files,
 ) -> Result<Modules, ModulesError> {
     let mut modules = Modules::default();
+    let others = footing::Others::of(sources.root);
     observe_depmod(sources, files, &mut modules)?;
     for release in releases(sources)? {
         let kernel = observe_kernel(sources, &release, files, &mut modules)?;
@@ -100,7 +107,7 @@ pub fn observe_modules(
     modules.loaded =
         MODULE_STEMS.iter().filter_map(|stem| loaded_module(sources.root, stem)).collect();
     let origins = std::mem::take(&mut modules.footing.origins);
-    modules.footing = footing::observe(sources, &modules.kernels);
+    modules.footing = footing::observe(sources, &modules.kernels, others);
     modules.footing.origins = origins;
     Ok(modules)
 }
@@ -159,6 +166,7 @@ fn observe_kernel(
             observe_file(sources.root, entry.path(), path, files, modules)?;
         }
     }
+    observe_staging(sources, release, files, modules)?;
     let vermagic = vermagic(&at, &tree, sample.as_deref(), files, modules);
     let builtin = read_optional(sources.root, &format!("{tree}/modules.builtin"))?;
     Ok(KernelModules {
@@ -168,6 +176,29 @@ fn observe_kernel(
         vermagic,
         index: read_index(sources.root, &sources.paths.modules, release)?,
     })
+}
+
+/// What a killed agent left beside the trees.
+fn observe_staging(
+    sources: &ModuleSources<'_>,
+    release: &str,
+    files: &mut Files,
+    modules: &mut Modules,
+) -> Result<(), ModulesError> {
+    let staged = staging(&sources.paths.modules, release);
+    let at = sources.root.locate(&staged).map_err(ModulesError::Disk)?;
+    if fs::symlink_metadata(&at).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(());
+    }
+    for entry in WalkDir::new(&at).sort_by_file_name() {
+        let entry = entry.map_err(list(&staged))?;
+        let Some(inside) = entry.path().strip_prefix(&at).ok().and_then(Path::to_str) else {
+            continue;
+        };
+        let path = if inside.is_empty() { staged.clone() } else { format!("{staged}/{inside}") };
+        observe_file(sources.root, entry.path(), path, files, modules)?;
+    }
+    Ok(())
 }
 
 /// The set's files wherever they are, and everything in the directories that a set touches.
@@ -215,6 +246,12 @@ fn observe_file(
             }
         }
         FileState::Directory | FileState::Other => {}
+    }
+    if matches!(state, FileState::Regular { .. } | FileState::Directory) {
+        let attributes = attributes::of(at).map_err(ModulesError::Disk)?;
+        if attributes != Attributes::default() {
+            modules.attributes.insert(path.clone(), attributes);
+        }
     }
     files.insert(path, state);
     Ok(())

@@ -1,7 +1,8 @@
 //! The files of a set: what is wanted where, and the steps that bring it about.
 
-use super::Target;
+use super::exchange;
 use super::goal::{Goal, Wanted};
+use super::{Step as ModuleStep, Target};
 use crate::config::Paths;
 use crate::model::{Digest, FileState, Observed};
 use crate::plan::Step;
@@ -41,15 +42,26 @@ pub(super) fn is_leftover(name: &str) -> bool {
 
 /// The difference between what is and the goal.
 pub(super) fn steps(observed: &Observed, goal: &Goal, target: Target, paths: &Paths) -> DiskSteps {
-    let mut found = DiskSteps { keep: keep(observed, goal), ..DiskSteps::default() };
+    let exchange = exchange::plan(observed, goal);
+    let mut found =
+        DiskSteps { keep: keep(observed, goal, exchange.is_some()), ..DiskSteps::default() };
     let (conf, tree): (Vec<_>, Vec<_>) =
         goal.wanted.iter().partition(|(path, _)| path.starts_with(&paths.depmod));
-    for (path, _) in tree.iter().filter(|(path, wanted)| makes(observed, path, wanted)) {
+    let apart = |path: &str| {
+        exchange.is_some() && exchange::is_within(goal, path) || exchange::is_staged(goal, path)
+    };
+    let single: Vec<_> = tree.iter().copied().filter(|(path, _)| !apart(path)).collect();
+    found.put.extend(exchange::sweep(observed, goal));
+    for (path, _) in single.iter().filter(|(path, wanted)| makes(observed, path, wanted)) {
         found.put.push(make_directory(path));
     }
-    found.put.extend(tree.iter().filter_map(|(path, wanted)| write(observed, path, wanted)));
-    found.clear.extend(tree.iter().filter_map(|(path, wanted)| remove(observed, path, wanted)));
-    clear_directories(observed, goal, &tree, &mut found);
+    found.put.extend(single.iter().filter_map(|(path, wanted)| write(observed, path, wanted)));
+    found.clear.extend(single.iter().filter_map(|(path, wanted)| remove(observed, path, wanted)));
+    if let Some(exchange) = exchange {
+        found.put.extend(exchange.put);
+        found.clear.extend(exchange.clear);
+    }
+    clear_directories(observed, goal, &single, &mut found);
     for (path, _) in conf.iter().filter(|(path, wanted)| makes(observed, path, wanted)) {
         found.choose.push(make_directory(path));
     }
@@ -65,12 +77,15 @@ pub(super) fn steps(observed: &Observed, goal: &Goal, target: Target, paths: &Pa
 }
 
 /// A copy of everything that is to be replaced or removed, and of what is to be written
-/// from the store and lies elsewhere.
-fn keep(observed: &Observed, goal: &Goal) -> Vec<Step> {
+/// from the store and lies elsewhere. An exchange writes every file of the set anew.
+fn keep(observed: &Observed, goal: &Goal, exchanged: bool) -> Vec<Step> {
+    let anew = |path: &str, wanted: &Wanted| {
+        write(observed, path, wanted).is_some() || exchanged && exchange::is_within(goal, path)
+    };
     let mut needed: BTreeSet<Digest> = goal
         .wanted
         .iter()
-        .filter(|(path, wanted)| write(observed, path, wanted).is_some())
+        .filter(|(path, wanted)| anew(path, wanted))
         .filter_map(|(_, wanted)| match wanted {
             Wanted::File { sha256, source: Source::Store, .. } => Some(*sha256),
             Wanted::File { .. } | Wanted::Link { .. } | Wanted::Directory | Wanted::Absent => None,
@@ -101,32 +116,45 @@ fn make_directory(path: &str) -> Step {
     Step::File(file::Step::MakeDirectory { path: path.to_owned(), mode: 0o755 })
 }
 
-fn write(observed: &Observed, path: &str, wanted: &Wanted) -> Option<Step> {
-    let (sha256, mode, source) = match wanted {
-        Wanted::File { sha256, mode, source } => (sha256, mode, source),
-        Wanted::Link { target } => return link(observed, path, target),
-        Wanted::Directory | Wanted::Absent => return None,
-    };
-    if let Some(FileState::Regular { mode: is, sha256: holds, .. }) = observed.files.get(path)
-        && (is, holds) == (mode, sha256)
-    {
-        return None;
+/// Puts a file or a link in place that is not there as it is wanted.
+pub(super) fn write(observed: &Observed, path: &str, wanted: &Wanted) -> Option<Step> {
+    match (wanted, observed.files.get(path)) {
+        (Wanted::Link { target }, Some(FileState::Symlink { target: is })) if is == target => None,
+        (Wanted::Link { target }, _) => Some(link(path, target)),
+        (
+            Wanted::File { sha256, mode, attributes, .. },
+            Some(FileState::Regular { mode: is, sha256: holds, .. }),
+        ) if (is, holds) == (mode, sha256)
+            && attributes.as_ref().is_none_or(|a| observed.attributes_at(path).fits(a)) =>
+        {
+            None
+        }
+        (wanted, _) => put(path, wanted),
     }
+}
+
+/// Puts a wanted file in place, whatever is there.
+pub(super) fn put(path: &str, wanted: &Wanted) -> Option<Step> {
+    let Wanted::File { sha256, mode, source, attributes } = wanted else { return None };
     let (path, mode, source, sha256) = (path.to_owned(), *mode, source.clone(), *sha256);
-    Some(Step::File(file::Step::Write { path, mode, source, sha256 }))
+    Some(match attributes.clone() {
+        Some(attributes) => {
+            Step::Modules(ModuleStep::Put { path, mode, attributes, source, sha256 })
+        }
+        None => Step::File(file::Step::Write { path, mode, source, sha256 }),
+    })
 }
 
-fn link(observed: &Observed, path: &str, target: &str) -> Option<Step> {
-    if let Some(FileState::Symlink { target: is }) = observed.files.get(path)
-        && is == target
-    {
-        return None;
-    }
+pub(super) fn link(path: &str, target: &str) -> Step {
     let (path, target) = (path.to_owned(), target.to_owned());
-    Some(Step::File(file::Step::Link { path, target }))
+    Step::File(file::Step::Link { path, target })
 }
 
-fn remove(observed: &Observed, path: &str, wanted: &Wanted) -> Option<Step> {
+pub(super) fn remove_directory(path: &str) -> Step {
+    Step::File(file::Step::RemoveDirectory { path: path.to_owned() })
+}
+
+pub(super) fn remove(observed: &Observed, path: &str, wanted: &Wanted) -> Option<Step> {
     if !matches!(wanted, Wanted::Absent) {
         return None;
     }
@@ -160,8 +188,7 @@ fn clear_directories(
             .collect();
         match strangers.as_slice() {
             [] => {
-                let path = (*path).clone();
-                found.clear.push(Step::File(file::Step::RemoveDirectory { path }));
+                found.clear.push(remove_directory(path));
             }
             strangers => {
                 let what = strangers.join(", ");

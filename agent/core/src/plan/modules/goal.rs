@@ -2,11 +2,12 @@
 
 use super::Target;
 use super::disk::is_leftover;
+use super::exchange::{is_ours, staging};
 use super::origin::Files;
 use super::origin::{self, Held, INFO, Origin, set_files};
 use super::overrides::{OVERRIDE_FILE, Pins, SET_DIRECTORY, entries};
 use crate::config::Paths;
-use crate::model::{Digest, FileState, MODULE_STEMS, Observed, module_stem};
+use crate::model::{Attributes, Digest, FileState, MODULE_STEMS, Observed, module_stem};
 use crate::payload::ModuleSet;
 use crate::plan::file::Source;
 use std::collections::BTreeMap;
@@ -15,23 +16,36 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Directory,
-    File { sha256: Digest, mode: u32, source: Source },
-    Link { target: String },
+    /// Without attributes it is root's, and has the label that its directory gives.
+    File {
+        sha256: Digest,
+        mode: u32,
+        source: Source,
+        attributes: Option<Attributes>,
+    },
+    Link {
+        target: String,
+    },
     Absent,
 }
 
 /// What is wanted at each path that this noun decides about; every other path stays as it is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Goal {
     pub(super) wanted: BTreeMap<String, Wanted>,
+    pub(super) places: Places,
+    /// Of the set's directory, should it be made anew.
+    pub(super) directory: Attributes,
 }
 
 /// The places of one kernel, absolute on the host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Places {
     pub(super) weak_updates: String,
     /// Where NCP puts its set.
     pub(super) set: String,
+    /// Where a set is put together, and what it replaced ends.
+    pub(super) staged: String,
     /// NCP's own directory.
     pub(super) nsx: String,
     /// Where NCP keeps the user's files of [`Self::set`].
@@ -46,6 +60,7 @@ impl Places {
         Self {
             weak_updates: format!("{tree}/weak-updates"),
             set: format!("{tree}/{SET_DIRECTORY}"),
+            staged: staging(&paths.modules, kernel),
             nsx: format!("{tree}/nsx"),
             backup: format!("{tree}/nsx/usr-ovs-kmod-backup"),
             conf_directory: paths.depmod.clone(),
@@ -76,7 +91,8 @@ impl Goal {
     ) -> Self {
         let places = Places::of(kernel, paths);
         let origin = before.unwrap_or(observed);
-        let mut goal = Self::default();
+        let directory = origin.attributes_at(&places.set);
+        let mut goal = Self { wanted: BTreeMap::new(), places: places.clone(), directory };
         goal.clear(observed, &places);
         match (target, set) {
             (Target::Payload, Some(set)) => goal.payload(kernel, origin, set, &places, paths),
@@ -94,6 +110,11 @@ impl Goal {
                 if of_set || is_leftover(name) {
                     self.wanted.insert(format!("{directory}/{name}"), Wanted::Absent);
                 }
+            }
+        }
+        if is_ours(observed, &places.staged) {
+            for (name, _) in entries(observed, &places.staged) {
+                self.wanted.insert(format!("{}/{name}", places.staged), Wanted::Absent);
             }
         }
         if !origin::named(observed, &places.info()).is_empty() {
@@ -123,7 +144,8 @@ impl Goal {
         if let Some(text) = pins.render() {
             self.directory(&places.conf_directory);
             let sha256 = Digest::of(text.as_bytes());
-            let file = Wanted::File { sha256, mode: 0o644, source: Source::Inline(text) };
+            let source = Source::Inline(text);
+            let file = Wanted::File { sha256, mode: 0o644, source, attributes: None };
             self.wanted.insert(places.conf.clone(), file);
         } else if pins.made.contains(&places.conf_directory) {
             self.wanted.insert(places.conf_directory.clone(), Wanted::Absent);
@@ -148,7 +170,9 @@ impl Goal {
         }
         for (stem, file) in &set.files {
             let source = Source::Payload(file.path.clone());
-            let wanted = Wanted::File { sha256: file.sha256, mode: 0o644, source };
+            let label = label(origin, places, stem);
+            let attributes = Some(Attributes { label, ..Attributes::default() });
+            let wanted = Wanted::File { sha256: file.sha256, mode: 0o644, source, attributes };
             self.wanted.insert(format!("{}/{stem}.ko", places.set), wanted);
         }
         let mut pins = was.pins;
@@ -161,6 +185,9 @@ impl Goal {
         let was = Origin::read(origin, kernel, places, paths);
         for made in &was.made {
             self.wanted.insert(made.clone(), Wanted::Absent);
+        }
+        for path in was.copies.keys() {
+            self.wanted.insert(path.clone(), Wanted::Absent);
         }
         if !was.users.is_empty() {
             for path in was.strays(origin, places) {
@@ -194,15 +221,19 @@ impl Goal {
         self.put(&places.set, &set_files(before, &places.set));
         self.put(&places.backup, &set_files(before, &places.backup));
         let was = Origin::read(before, kernel, places, paths);
+        for (path, held) in &was.copies {
+            self.wanted.insert(path.clone(), held.wanted());
+        }
         for path in was.homes(places).chain(was.recorded(places)) {
-            match before.files.get(&path).and_then(Held::of) {
+            match Held::at(before, &path) {
                 Some(held) => self.wanted.insert(path, held.wanted()),
                 None => self.wanted.insert(path, Wanted::Absent),
             };
         }
         if let Some(FileState::Regular { mode, sha256, .. }) = before.files.get(&places.conf) {
             let (mode, sha256, source) = (*mode, *sha256, Source::Store);
-            self.wanted.insert(places.conf.clone(), Wanted::File { sha256, mode, source });
+            let conf = Wanted::File { sha256, mode, source, attributes: None };
+            self.wanted.insert(places.conf.clone(), conf);
         }
     }
 }
@@ -213,4 +244,19 @@ fn note_made(pins: &mut Pins, origin: &Observed, places: &Places) {
     if !there && !pins.made.contains(&places.conf_directory) {
         pins.made.push(places.conf_directory.clone());
     }
+}
+
+/// The label of a file that is to be the set's: of the file that it replaces, else of its
+/// neighbours, else of the kernel's own.
+fn label(origin: &Observed, places: &Places, stem: &str) -> Option<String> {
+    let tree = places.weak_updates.trim_end_matches("weak-updates");
+    let directories = [places.set.clone(), format!("{tree}kernel/net/openvswitch")];
+    let mut found = directories.iter().flat_map(|directory| {
+        let modules =
+            entries(origin, directory).filter_map(|(name, _)| Some((module_stem(name)?, name)));
+        let (same, others): (Vec<_>, Vec<_>) = modules.partition(|(other, _)| *other == stem);
+        let names = same.into_iter().chain(others).map(|(_, name)| name);
+        names.map(|name| format!("{directory}/{name}")).collect::<Vec<_>>()
+    });
+    found.find_map(|path| origin.attributes_at(&path).label)
 }

@@ -5,13 +5,15 @@
 //! neither by itself, so an override file names the winner and the index is asked
 //! whether it agrees.
 //!
-//! Every file is written whole, under no other order than: copies first, then the user's
-//! backup, then the set, then depmod's configuration, then the index. A crash between two
-//! steps is recovered by planning again, with the checkpoint of the unfinished
-//! transaction, toward either end.
+//! The order is: copies first, then the user's backup, then the set, then depmod's
+//! configuration, then the index. Every file is written whole, and the set changes as a
+//! whole ([`exchange`]). A crash between two steps is recovered by planning again, with the
+//! checkpoint of the unfinished transaction, toward either end.
 
 mod disk;
+mod exchange;
 mod goal;
+mod learn;
 mod live;
 mod origin;
 mod overrides;
@@ -21,19 +23,23 @@ mod state;
 mod tests;
 mod winner;
 
+pub use exchange::staging;
+pub use learn::is_info;
+pub(super) use learn::learn;
 pub use live::{Loaded, loaded, reboot_pending};
 pub use origin::{HOMES, parse_info};
 pub use overrides::{
     OTHER_DIRECTORIES, OVERRIDE_FILE, SET_DIRECTORY, is_conf, is_release, parse_depmod,
 };
 pub use preflight::readiness;
+pub(crate) use preflight::stale_copy;
 pub(crate) use state::owner;
 pub use state::{dangling, which_set};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{Activate, Paths};
 use crate::model::{
-    Digest, FileState, Identity, Index, IndexEntry, LoadedModule, Observed, loaded_name,
+    Attributes, Digest, Identity, Index, IndexEntry, LoadedModule, Observed, loaded_name,
 };
 use crate::plan::file::{self, Source};
 use crate::plan::{Plan, Refusal};
@@ -69,6 +75,44 @@ pub struct Want {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do")]
 pub enum Step {
+    /// Put a module file in place as [`file::Step::Write`] does, with owner and label set before
+    /// the rename.
+    Put {
+        /// Which file.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+        /// Owner and label; without a label it gets what its directory gives.
+        attributes: Attributes,
+        /// Where the contents come from.
+        source: Source,
+        /// What they must be.
+        sha256: Digest,
+    },
+    /// Make the directory that a set is put together in, with the mode, owner and label that it
+    /// is to have in its place. It must not be there.
+    MakeStaging {
+        /// Which one: a sibling of the kernels' trees, where depmod does not look.
+        path: String,
+        /// Of the directory.
+        attributes: Attributes,
+    },
+    /// Sync a directory and exchange it with the one that it is to replace, in one rename.
+    ///
+    /// Only trying tells whether the file system can (overlayfs cannot move what its lower layer
+    /// has, two mounts have nothing in common, old file systems know no such rename). Where it
+    /// cannot, the files are written one by one, each whole, and the staged ones removed.
+    Exchange {
+        /// The set's place.
+        path: String,
+        /// Where its successor was put together.
+        staged: String,
+        /// The names in the set's place; any other fails the step, so that nobody's file is
+        /// carried away.
+        leaves: BTreeSet<String>,
+        /// The names of its successor; any other fails the step.
+        brings: BTreeSet<String>,
+    },
     /// See that nothing but the named modules holds a loaded module. Changes nothing.
     CheckUnheld {
         /// Of the module, underscores in place of hyphens.
@@ -125,6 +169,22 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Put { path, mode, attributes, source, sha256 } => {
+                let (path, mode, source, sha256) = (path.clone(), *mode, source.clone(), *sha256);
+                file::Step::Write { path, mode, source, sha256 }.fmt(f)?;
+                match &attributes.label {
+                    Some(label) => write!(f, ", labelled {label}"),
+                    None => Ok(()),
+                }
+            }
+            Self::MakeStaging { path, .. } => {
+                write!(f, "make the directory {path}, where depmod does not look")
+            }
+            Self::Exchange { path, staged, .. } => write!(
+                f,
+                "exchange {path} with {staged}, all at once (file by file where the file system \
+                 cannot)"
+            ),
             Self::CheckUnheld { name, .. } => {
                 write!(f, "check that nothing holds the loaded module {name}")
             }
@@ -198,7 +258,7 @@ pub(super) fn plan_parts(
         preflight::may_exchange(observed)?;
     }
     if stale || !live.exchange.is_empty() {
-        preflight::now(want, observed)?;
+        preflight::begin(want, set, observed, &after)?;
     }
     let index = stale.then(|| {
         let depends = depends(&after, &want.kernel, &winners, paths);
@@ -206,7 +266,7 @@ pub(super) fn plan_parts(
         Step::CheckIndex { kernel, modules, expect: winners, depends }
     });
     let mut parts = assemble(want, paths, disk, index, live);
-    parts.disk.notes.extend(preflight::notes(want, kernel, observed));
+    parts.disk.notes.extend(preflight::notes(want, set, kernel, observed));
     Ok(parts)
 }
 
@@ -297,6 +357,9 @@ fn chosen(observed: &Observed, kernel: &str, winners: &Winners) -> Winners {
 /// The effect on an observation.
 pub fn simulate(observed: &mut Observed, step: &Step) {
     match step {
+        Step::Put { .. } | Step::MakeStaging { .. } | Step::Exchange { .. } => {
+            exchange::simulate(observed, step);
+        }
         Step::CheckUnheld { .. }
         | Step::CheckIndex { .. }
         | Step::CheckLoaded { .. }
@@ -334,60 +397,4 @@ fn index_anew(observed: &mut Observed, kernel: &str, paths: &Paths) {
     if let Some(found) = found {
         found.index = Index::Present { winners };
     }
-}
-
-/// What a written file says to depmod, for the simulation of the steps behind it.
-pub(super) fn learn(observed: &mut Observed, step: &file::Step) {
-    match step {
-        file::Step::Write { path, source: Source::Inline(text), .. } if is_conf(path) => {
-            observed.modules.depmod.insert(Digest::of(text.as_bytes()), parse_depmod(text));
-        }
-        file::Step::Write { path, source: Source::Inline(text), .. } if is_info(path) => {
-            let origins = &mut observed.modules.footing.origins;
-            origins.insert(Digest::of(text.as_bytes()), parse_info(text));
-        }
-        file::Step::Link { path, target } => {
-            observed.modules.links.remove(path);
-            if let Some(sha256) = behind(observed, path, target) {
-                observed.modules.links.insert(path.clone(), sha256);
-            }
-        }
-        file::Step::Keep { .. }
-        | file::Step::Write { .. }
-        | file::Step::MakeDirectory { .. }
-        | file::Step::Remove { .. }
-        | file::Step::RemoveDirectory { .. } => {}
-    }
-}
-
-/// Whether a path is that of a backup's record of origins.
-pub fn is_info(path: &str) -> bool {
-    path.ends_with("/nsx/usr-ovs-kmod-backup/INFO")
-}
-
-/// What a link of a module would lead to: a file that was seen, or what another link of the
-/// same target leads to.
-fn behind(observed: &Observed, path: &str, target: &str) -> Option<Digest> {
-    let mut parts: Vec<&str> = path.split('/').collect();
-    parts.pop();
-    if target.starts_with('/') {
-        parts.clear();
-    }
-    for part in target.split('/').filter(|part| !matches!(*part, "" | ".")) {
-        if part == ".." {
-            parts.pop();
-        } else {
-            parts.push(part);
-        }
-    }
-    let at = parts.join("/");
-    let at = if at.starts_with('/') { at } else { format!("/{at}") };
-    let same = |other: &&String| {
-        target.starts_with('/')
-            && matches!(observed.files.get(*other), Some(FileState::Symlink { target: t }) if t == target)
-    };
-    observed.contents_at(&at).or_else(|| {
-        let other = observed.modules.links.keys().find(same)?;
-        observed.modules.links.get(other).copied()
-    })
 }

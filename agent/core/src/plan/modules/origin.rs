@@ -3,9 +3,9 @@
 use super::disk::is_leftover;
 use super::goal::{Places, Wanted};
 use super::overrides::{Pins, entries, our_pins};
-use super::state::is_payloads;
+use super::state::is_nsx;
 use crate::config::Paths;
-use crate::model::{Digest, FileState, MODULE_STEMS, Observed, module_stem};
+use crate::model::{Attributes, Digest, FileState, MODULE_STEMS, Observed, module_stem};
 use crate::plan::file::Source;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,15 +19,18 @@ pub const HOMES: [&str; 4] = ["updates", "updates/dkms", "extra", "extra/openvsw
 /// A directory entry that can be put elsewhere and back as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Held {
-    File(Digest, u32),
+    /// Contents, mode, owner and label.
+    File(Digest, u32, Attributes),
     /// weak-modules makes links into another kernel's tree.
     Link(String),
 }
 
 impl Held {
-    pub(super) fn of(state: &FileState) -> Option<Self> {
-        match state {
-            FileState::Regular { mode, sha256, .. } => Some(Self::File(*sha256, *mode)),
+    pub(super) fn at(observed: &Observed, path: &str) -> Option<Self> {
+        match observed.files.get(path)? {
+            FileState::Regular { mode, sha256, .. } => {
+                Some(Self::File(*sha256, *mode, observed.attributes_at(path)))
+            }
             FileState::Symlink { target } => Some(Self::Link(target.clone())),
             FileState::Directory | FileState::Other => None,
         }
@@ -35,8 +38,9 @@ impl Held {
 
     pub(super) fn wanted(&self) -> Wanted {
         match self {
-            Self::File(sha256, mode) => {
-                Wanted::File { sha256: *sha256, mode: *mode, source: Source::Store }
+            Self::File(sha256, mode, attributes) => {
+                let (sha256, mode, attributes) = (*sha256, *mode, Some(attributes.clone()));
+                Wanted::File { sha256, mode, source: Source::Store, attributes }
             }
             Self::Link(target) => Wanted::Link { target: target.clone() },
         }
@@ -51,7 +55,9 @@ pub(super) fn set_files(observed: &Observed, directory: &str) -> Files {
     let of_set = |name: &str| module_stem(name).is_some_and(|stem| MODULE_STEMS.contains(&stem));
     entries(observed, directory)
         .filter(|(name, _)| of_set(name))
-        .filter_map(|(name, state)| Some((name.to_owned(), Held::of(state)?)))
+        .filter_map(|(name, _)| {
+            Some((name.to_owned(), Held::at(observed, &format!("{directory}/{name}"))?))
+        })
         .collect()
 }
 
@@ -83,6 +89,10 @@ pub(super) struct Origin {
     pub(super) made: Vec<String>,
     /// Where the files of a backup lay, by name, if not in the set's place.
     homes: BTreeMap<String, String>,
+    /// The same without a record.
+    replaced: BTreeMap<String, String>,
+    /// NSX's files in the places of [`HOMES`], by path.
+    pub(super) copies: Files,
     /// The record that is there.
     record: Option<Held>,
 }
@@ -99,27 +109,34 @@ impl Origin {
         let info = places.info();
         let recorded = named(origin, &info);
         let kept = set_files(origin, &places.backup);
-        let users = if !kept.is_empty() || is_ncps(origin, places, recorded) {
+        let kept_nothing = kept.is_empty();
+        let users = if !kept_nothing || is_ncps(origin, places, recorded) {
             kept
         } else if pinned.is_some() {
             Files::new()
         } else {
             let mut files = set_files(origin, &places.set);
-            files.retain(|name, _| !is_payloads(origin, &format!("{}/{name}", places.set)));
+            files.retain(|name, _| !is_nsx(origin, &format!("{}/{name}", places.set)));
             files
         };
         let absent = |path: &&String| !origin.files.contains_key(*path);
         let made = pinned.unwrap_or_else(|| {
             [&places.weak_updates, &places.set].into_iter().filter(absent).cloned().collect()
         });
-        let record = origin.files.get(&info).and_then(Held::of).filter(|_| !recorded.is_empty());
-        let homes = homes(origin, recorded, &format!("{}/{kernel}", paths.modules));
-        Self { users, pins, made, homes, record }
+        let record = Held::at(origin, &info).filter(|_| !recorded.is_empty());
+        let tree = format!("{}/{kernel}", paths.modules);
+        let copies = copies(origin, &tree);
+        let homes = homes(origin, recorded, &tree);
+        let unrecorded = !kept_nothing && recorded.is_empty();
+        let replaced = unrecorded.then(|| replaced(origin, &users, &copies, places));
+        let replaced = replaced.unwrap_or_default();
+        Self { users, pins, made, homes, replaced, copies, record }
     }
 
     /// Where a file of the user's belongs.
     pub(super) fn home(&self, name: &str, places: &Places) -> String {
-        self.homes.get(name).cloned().unwrap_or_else(|| format!("{}/{name}", places.set))
+        let home = self.homes.get(name).or_else(|| self.replaced.get(name));
+        home.cloned().unwrap_or_else(|| format!("{}/{name}", places.set))
     }
 
     /// Where files belong that do not belong into the set's place, and their neighbours of
@@ -158,7 +175,8 @@ impl Origin {
         let lines: Vec<String> = self.users.keys().map(|name| self.home(name, places)).collect();
         let text = lines.join("\n") + "\n";
         let sha256 = Digest::of(text.as_bytes());
-        Some(Wanted::File { sha256, mode: 0o644, source: Source::Inline(text) })
+        let source = Source::Inline(text);
+        Some(Wanted::File { sha256, mode: 0o644, source, attributes: None })
     }
 }
 
@@ -181,6 +199,36 @@ fn homes(origin: &Observed, recorded: &[String], tree: &str) -> BTreeMap<String,
         (there && HOMES.contains(&directory)).then(|| (name.to_owned(), format!("{at}/{name}")))
     };
     recorded.iter().filter_map(home).collect()
+}
+
+/// By path, the files of NSX in the places that modules are installed into by others: Debian
+/// and Ubuntu have them in `updates/dkms`, where they win without an override, and nobody but
+/// their own build says whose they are.
+fn copies(origin: &Observed, tree: &str) -> Files {
+    let directories = HOMES.map(|home| format!("{tree}/{home}"));
+    let found = directories.iter().flat_map(|directory| {
+        let files = set_files(origin, directory).into_iter();
+        files.map(move |(name, held)| (format!("{directory}/{name}"), held))
+    });
+    found.filter(|(path, _)| is_nsx(origin, path)).collect()
+}
+
+/// Where NCP left no record: its own file lies where it took the user's from, unless that is the
+/// set's place.
+fn replaced(
+    origin: &Observed,
+    users: &Files,
+    copies: &Files,
+    places: &Places,
+) -> BTreeMap<String, String> {
+    let home = |name: &String| {
+        let same = |path: &&String| path.rsplit('/').next() == Some(name.as_str());
+        let mut found = copies.keys().filter(same);
+        let path = found.next().filter(|_| found.next().is_none())?;
+        let in_place = origin.files.contains_key(&format!("{}/{name}", places.set));
+        (!in_place).then(|| (name.clone(), path.clone()))
+    };
+    users.keys().filter_map(home).collect()
 }
 
 #[cfg(test)]

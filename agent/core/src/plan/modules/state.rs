@@ -77,6 +77,9 @@ pub(crate) fn owner(observed: &Observed, paths: &Paths, kernel: &str, inside: &s
     if inside.starts_with("kernel/") {
         return ModuleState::InTree;
     }
+    if is_nsx(observed, &path) {
+        return ModuleState::Nsx;
+    }
     let in_place = inside.strip_prefix(SET_DIRECTORY).is_some_and(|rest| rest.starts_with('/'));
     if in_place && our_pins(observed, paths).kernels.contains_key(kernel) {
         return ModuleState::Nsx;
@@ -87,6 +90,27 @@ pub(crate) fn owner(observed: &Observed, paths: &Paths, kernel: &str, inside: &s
 /// Whether the contents at a path are of a set of the payload.
 pub(crate) fn is_payloads(observed: &Observed, path: &str) -> bool {
     sets_with(observed, path).next().is_some()
+}
+
+/// Whether the contents at a path are NSX's: of a set of the payload, or of the same version and
+/// another build.
+///
+/// A version is a witness only with NSX's build in it, as in `2.17.2.22596735`: the user may
+/// have built an Open vSwitch of the same three numbers.
+pub(crate) fn is_nsx(observed: &Observed, path: &str) -> bool {
+    let versions = || observed.payload.iter().flat_map(|payload| &payload.manifest.modules);
+    let version = observed.module_at(path).and_then(|facts| facts.identity.version.as_deref());
+    is_payloads(observed, path)
+        || version.is_some_and(|version| {
+            has_build(version) && versions().any(|set| set.version == version)
+        })
+}
+
+/// Four numbers or more: Open vSwitch itself has three.
+fn has_build(version: &str) -> bool {
+    let parts: Vec<&str> = version.split(['.', '-']).collect();
+    let number = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_digit());
+    parts.len() > 3 && parts.iter().take(4).all(number)
 }
 
 /// Which sets of the payload have the contents at a path, by number.

@@ -92,7 +92,7 @@ impl Draft<'_> {
     /// the modules work.
     pub(super) fn come_up(&mut self, target: &Target, exchanged: Option<Exchanged>) {
         if target.daemons != Daemons::Rest {
-            self.push("Put the flows back", |now| ovs::restore_flows(&now.ovs));
+            self.push(super::FLOWS_BACK, |now| ovs::restore_flows(&now.ovs));
         }
         if let Some(exchanged) = exchanged {
             self.append(exchanged.proof);

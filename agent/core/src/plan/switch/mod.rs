@@ -19,6 +19,9 @@ use crate::model::Observed;
 use crate::plan::handover::{self, Owner};
 use crate::plan::{Plan, Refusal, Step, boot, cni, modules, ovs, simulate};
 
+/// The title of what follows the start of a vswitchd that waits.
+const FLOWS_BACK: &str = "Put the flows back";
+
 /// What each noun is to become.
 struct Target {
     modules: Option<modules::Target>,
@@ -169,10 +172,19 @@ pub fn plan_addresses_back(
     if checkpoint.before.ovs.is_healthy() && is_run_by_host(settings) {
         draft.start();
     }
+    draft.push(FLOWS_BACK, |now| ovs::restore_flows(&now.ovs));
     if let Some(owner) = owner(settings, &checkpoint.before) {
         draft.hand_over(owner, delete_bridge)?;
     }
     Ok(draft.plan)
+}
+
+/// What ends a wait for flows that an interrupted exchange has left, and what is then.
+pub fn end_own_wait(observed: &Observed) -> (Plan, Observed) {
+    let (mut plan, mut after) = (Plan::default(), observed.clone());
+    plan.push(FLOWS_BACK, ovs::restore_flows(&observed.ovs).into_iter().map(Step::Ovs).collect());
+    plan.steps().for_each(|step| simulate(&mut after, step));
+    (plan, after)
 }
 
 /// A handover is of no profile: one that leaves Open vSwitch to somebody else speaks for all.

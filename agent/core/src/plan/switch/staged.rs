@@ -16,14 +16,16 @@ pub fn refuse_while_staged(
     staged: Option<&Goal>,
     (goal, plan): (&Goal, &Plan),
 ) -> Result<(), Refusal> {
-    let Some(staged) = staged.filter(|staged| brings_modules(staged) && !is_same(staged, goal))
-    else {
+    let running = &observed.host.kernel;
+    let concerns = |goal: &&Goal| brings_modules(goal) && !goal.is_for_another_kernel(running);
+    let Some(staged) = staged.filter(|staged| concerns(staged) && !staged.is_same(goal)) else {
         return Ok(());
     };
     let waits = |observed: &Observed| {
         matches!(loaded(observed, &settings.paths, &observed.host.kernel), Loaded::Differs(_))
     };
-    if plan.is_empty() || !brings_modules(goal) || !waits(observed) {
+    // what is put into another kernel's tree changes nothing of what a reboot of this one brings
+    if plan.is_empty() || !concerns(&goal) || !waits(observed) {
         return Ok(());
     }
     let mut after = observed.clone();
@@ -43,12 +45,4 @@ pub fn refuse_while_staged(
 
 fn brings_modules(goal: &Goal) -> bool {
     matches!(goal, Goal::Profile { .. } | Goal::Modules { .. })
-}
-
-/// A profile by its name: an edit of it is no other one.
-fn is_same(one: &Goal, other: &Goal) -> bool {
-    match (one, other) {
-        (Goal::Profile { name: one, .. }, Goal::Profile { name: other, .. }) => one == other,
-        _ => one == other,
-    }
 }

@@ -240,4 +240,19 @@ fn while_one_is_staged_only_the_same_or_the_way_back() {
     assert_eq!(ask(&here, None, &other), Ok(()), "nobody staged anything");
     assert_eq!(ask(&before, Some(&own), &other), Ok(()), "nothing waits for a reboot");
     assert_eq!(ask(&here, Some(&Goal::Cni), &other), Ok(()));
+
+    // what is put into another kernel's tree, and what was put there
+    let next = |kernel: &str| Goal::Modules {
+        kernel: kernel.into(),
+        target: modules::Target::InTree,
+        activate: Activate::Reboot,
+    };
+    let mut plan = other.plan(&settings, &here, None).unwrap();
+    plan.notes.clear();
+    let asked = (&next("6.9.9-other"), &plan);
+    assert_eq!(refuse_while_staged(&settings, &here, Some(&own), asked), Ok(()));
+    let staged = next("6.9.9-other");
+    assert_eq!(refuse_while_staged(&settings, &here, Some(&staged), (&other, &plan)), Ok(()));
+    let asked = (&next(&here.host.kernel), &plan);
+    assert!(refuse_while_staged(&settings, &here, Some(&own), asked).is_err());
 }

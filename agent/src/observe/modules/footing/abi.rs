@@ -3,10 +3,14 @@
 //! The kernel's side is told by `Module.symvers` where that is installed. Otherwise by what
 //! the kernel's own modules need: they load, so what they need is what the kernel has. That
 //! knows most symbols, not all.
+//!
+//! Measured on Debian's 6.1 (processor time, a set that needs 255 symbols): 0.01 s by its
+//! `Module.symvers` of 14,415 lines, and by an own openvswitch; without both, 0.07 s for its 1,121
+//! modules, 0.13 s for the first 2,000 of 4,042. Once for each installed kernel and set: an answer is
+//! remembered until one of the files changes.
 
 use super::{SetFiles, symvers};
 use crate::disk::HostRoot;
-use crate::observe::modules::compressed::LARGEST;
 use crate::observe::modules::{Symbols, needed_symbols, symbols};
 use pointsman_core::model::{AbiProof, Clash, Digest, module_stem};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,9 +20,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use walkdir::WalkDir;
 
-/// How much of compressed modules is looked into: decompressing a distribution's four
-/// thousand takes half a minute.
-const COMPRESSED: u64 = LARGEST;
+/// How much of compressed modules is looked into, bytes as they unpack: a fifth of a second of
+/// xz. Decompressing a distribution's four thousand takes half a minute.
+const COMPRESSED: u64 = 12 << 20;
+/// How many modules are looked into: an eighth of a second. A generic kernel has four thousand,
+/// and what the first thousand do not need of it, the others hardly do.
+const MODULES: usize = 2000;
 /// Comparisons that are remembered, one per installed kernel and set.
 const REMEMBERED: usize = 32;
 /// Where modules lie that need what a set of Open vSwitch needs, the likeliest first.
@@ -131,7 +138,7 @@ fn of_modules(kernel: &Path, set: &BTreeMap<&str, Symbols>) -> Checksums {
     }
     let mut found = Checksums::new();
     let mut budget = COMPRESSED;
-    for path in in_order(kernel) {
+    for path in in_order(kernel).into_iter().take(MODULES) {
         if wanted.is_empty() {
             break;
         }

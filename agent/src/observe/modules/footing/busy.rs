@@ -25,6 +25,10 @@ const PROGRAMS: [&str; 7] = [
     "mkinitramfs",
     "kernel-install",
 ];
+/// What the container `nsx-ncp-bootstrap` runs.
+const BOOTSTRAP: &[u8] = b"init_k8s_node";
+/// More than a command line has.
+const COMMAND_LINE: u64 = 4 << 20;
 /// A process' name is short.
 const NAME: u64 = 64;
 
@@ -68,8 +72,18 @@ fn program(root: &HostRoot) -> Option<Busy> {
         if PROGRAMS.contains(&name.as_str()) {
             return Some(Busy { pid: Some(pid), name, lock: None });
         }
+        if is_bootstrap(root, pid) {
+            return Some(Busy { pid: Some(pid), name: "nsx-ncp-bootstrap".into(), lock: None });
+        }
     }
     None
+}
+
+/// NCP's bootstrap changes the very files; its container runs this, whatever interprets it.
+fn is_bootstrap(root: &HostRoot, pid: i32) -> bool {
+    let Ok(line) = root.read(&format!("/proc/{pid}/cmdline"), COMMAND_LINE) else { return false };
+    let names = |word: &[u8]| word.rsplit(|byte| *byte == b'/').next() == Some(BOOTSTRAP);
+    line.split(|byte| *byte == 0).take(2).any(names)
 }
 
 #[cfg(test)]
@@ -111,5 +125,10 @@ mod tests {
         }
         let busy = Busy { pid: Some(12), name: "depmod".into(), lock: None };
         assert_eq!(find(&root), Some(busy));
+        fs::remove_dir_all(directory.path().join("proc/12")).unwrap();
+        assert_eq!(find(&root), None);
+        let line = b"/usr/bin/python3\0/usr/local/bin/init_k8s_node\0";
+        root.write("/proc/7/cmdline", 0o444, line).unwrap();
+        assert_eq!(find(&root).unwrap().name, "nsx-ncp-bootstrap");
     }
 }

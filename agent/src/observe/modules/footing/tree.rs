@@ -101,3 +101,11 @@ pub(super) fn room(root: &HostRoot, parent: &str, release: &str, set: u64) -> Op
         .sum();
     Some(Room { free, inodes, set, index })
 }
+
+/// When the index was written, nanoseconds since 1970.
+pub(super) fn indexed(root: &HostRoot, parent: &str, release: &str) -> Option<u64> {
+    let index = Path::new(parent).join(release).join("modules.dep.bin");
+    let written = fs::metadata(root.locate_directory(&index).ok()?).ok()?.modified().ok()?;
+    let since = written.duration_since(std::time::UNIX_EPOCH).ok()?;
+    u64::try_from(since.as_nanos()).ok()
+}

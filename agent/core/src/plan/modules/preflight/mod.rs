@@ -3,11 +3,16 @@
 mod abi;
 mod choice;
 mod host;
+mod initramfs;
+mod intent;
+mod owned;
 mod payload;
 mod policy;
+mod signature;
 mod tree;
 mod userspace;
 
+pub(crate) use initramfs::stale_copy;
 pub(super) use policy::may_exchange;
 
 use super::winner::Winners;
@@ -47,7 +52,10 @@ pub fn readiness(
     let mut refusals = standing(found, observed, paths, target);
     if target == Target::Payload {
         match payload::payload_set(found, observed) {
-            Ok(set) => refusals.extend(policy::signature(set, found, observed).err()),
+            Ok(set) => {
+                refusals.extend(policy::signature(set, found, observed).err());
+                refusals.extend(signature::known(set, found, observed).err());
+            }
             Err(refusal) => refusals.push(refusal),
         }
     }
@@ -94,6 +102,7 @@ pub(super) fn check<'a>(
         Target::Payload => {
             let set = payload::payload_set(kernel, observed)?;
             policy::signature(set, kernel, observed)?;
+            signature::known(set, kernel, observed)?;
             Ok(Some(set))
         }
         Target::InTree | Target::Before => Ok(None),
@@ -111,21 +120,38 @@ pub(super) fn one_set(
     userspace::ports(want.target, after, winners)
 }
 
-/// Not now: asked where there is something to do, and never of a way back.
-pub(super) fn now(want: &Want, observed: &Observed) -> Result<(), Refusal> {
-    match want.target {
-        Target::Payload | Target::InTree => host::quiet(observed),
-        Target::Before => Ok(()),
+/// Not now, or not against others: asked where there is something to do, and never of a way
+/// back. What the plan leads to tells which files it changes.
+pub(super) fn begin(
+    want: &Want,
+    set: Option<&ModuleSet>,
+    observed: &Observed,
+    after: &Observed,
+) -> Result<(), Refusal> {
+    if want.target == Target::Before {
+        return Ok(());
     }
+    host::quiet(observed)?;
+    intent::agrees(want.target, observed)?;
+    owned::untouched(observed, after)?;
+    initramfs::loads_none(want, set, observed)
 }
 
 /// What is worth knowing and stands in nobody's way.
-pub(super) fn notes(want: &Want, kernel: &KernelModules, observed: &Observed) -> Vec<String> {
+pub(super) fn notes(
+    want: &Want,
+    set: Option<&ModuleSet>,
+    kernel: &KernelModules,
+    observed: &Observed,
+) -> Vec<String> {
     let mut notes = Vec::new();
     if want.target == Target::Payload {
         notes.extend(abi::note(kernel, observed));
+        notes.extend(set.and_then(|set| signature::note(set, kernel, observed)));
     }
     if want.target != Target::Before {
+        notes.extend(initramfs::note(want, set, observed));
+        notes.extend(intent::note(want.target, observed));
         notes.extend(userspace::note(want.target, observed));
         notes.extend(policy::notes(observed));
     }

@@ -9,9 +9,6 @@ use crate::plan::Refusal;
 const NEEDED: [&str; 2] = ["openvswitch", "vport_geneve"];
 
 /// Unsigned modules are refused by a kernel that enforces signatures or is locked down.
-///
-/// Whether the kernel knows a signature's key is for the kernel to say: the message of a
-/// failed load names it.
 pub(super) fn signature(
     set: &ModuleSet,
     kernel: &KernelModules,

@@ -58,3 +58,37 @@ pub(crate) fn set(file: &File, wanted: &Attributes) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_is_read_back_and_a_links_target_is_not_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("file");
+        let file = File::create(&at).unwrap();
+        let label = Some("system_u:object_r:modules_object_t:s0".to_owned());
+        let wanted = Attributes { uid: 7, gid: 8, mode: None, label };
+        set(&file, &wanted).unwrap();
+        assert_eq!(of(&at).unwrap(), wanted);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&at, &link).unwrap();
+        assert_eq!(of(&link).unwrap().label, None);
+        // none is wanted: none is taken away
+        set(&file, &Attributes::default()).unwrap();
+        assert_eq!(of(&at).unwrap().label, wanted.label);
+        assert_eq!(of(&at).unwrap().uid, 0);
+    }
+
+    #[test]
+    fn only_an_unusual_mode_of_a_directory_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |mode: u32| {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            of(dir.path()).unwrap().mode
+        };
+        assert_eq!(told(0o755), None);
+        assert_eq!(told(0o2750), Some(0o2750));
+    }
+}

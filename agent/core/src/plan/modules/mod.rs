@@ -7,7 +7,7 @@
 //!
 //! The order is: copies first, then the user's backup, then the set, then depmod's
 //! configuration, then the index. Every file is written whole, and the set changes as a
-//! whole ([`exchange`]). A crash between two steps is recovered by planning again, with the
+//! whole (`exchange`). A crash between two steps is recovered by planning again, with the
 //! checkpoint of the unfinished transaction, toward either end.
 
 mod disk;

@@ -168,6 +168,22 @@ fn an_address_that_does_not_come_back_at_boot() {
 }
 
 #[test]
+fn thousands_of_routes_do_not_make_a_refusal_that_nobody_reads() {
+    let mut observed = ready();
+    add(&mut observed, address(NIC, "10.77.0.3/24"));
+    for number in 0..5_000 {
+        let to = format!("11.{}.{}.0/24", number / 256, number % 256);
+        add_route(&mut observed, route(&to, Some("10.77.0.1"), NIC));
+    }
+    add_route(&mut observed, route("0.0.0.0/0", Some("10.77.0.1"), NIC));
+    let refusal = beside(&observed, &[], Owner::Bridge).unwrap_err();
+    assert!(refusal.message.len() < 2_000, "{} bytes", refusal.message.len());
+    for word in ["route add default via", "4989 more routes", "ip route show dev eth1"] {
+        assert!(refusal.message.contains(word), "{word} is not in {refusal}");
+    }
+}
+
+#[test]
 fn each_writers_lines_hold_addresses_and_routes() {
     let writers = [
         (

@@ -15,6 +15,8 @@ pub(super) const REASON: &str = "UplinkNotPersistent";
 /// `RTPROT_KERNEL`, `RTPROT_RA`: routes that nobody writes down.
 const MADE: [u8; 2] = [2, 9];
 const MAIN: u32 = 254;
+/// Routes that a refusal writes out: it has to fit on a screen, and in an annotation.
+const SHOWN: usize = 12;
 
 pub(super) fn judge(
     want: &Want,
@@ -39,15 +41,27 @@ pub(super) fn judge(
     if accepted {
         return Ok(vec![format!("accepted: {found}")]);
     }
-    let routes = written_routes(&want.uplink, network);
+    let mut routes = written_routes(&want.uplink, network);
+    // the default routes are what nobody may forget
+    routes.sort_by_key(|route| route.prefix_len);
+    let more = routes.split_off(SHOWN.min(routes.len()));
     let writer = owners.writer.unwrap_or_else(|| usual(&observed.host));
     Err(Refusal::new(
         REASON,
         format!(
-            "{found}; nothing was changed. Add to {}\nor set `node.accept = [\"{REASON}\"]`",
-            lines(writer, &want.uplink, &lasting, &routes)
+            "{found}; nothing was changed. Add to {}\n{}or set `node.accept = [\"{REASON}\"]`",
+            lines(writer, &want.uplink, &lasting, &routes),
+            rest(&want.uplink, more.len())
         ),
     ))
+}
+
+/// Of the routes that are not written out; a comment in every writer's syntax.
+fn rest(uplink: &str, more: usize) -> String {
+    match more {
+        0 => String::new(),
+        more => format!("# and {more} more routes: `ip route show dev {uplink}` lists them\n"),
+    }
 }
 
 /// What is missing, and what the files say instead.

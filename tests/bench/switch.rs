@@ -93,7 +93,12 @@ fn is_sum(note: &Note<'_>) -> bool {
 /// Milliseconds of each phase and stage; stages of one title are one. None where the notes are not those of a switch
 /// that carried out this plan and reached its goal.
 fn by_part(plan: &Plan, notes: &[Note<'_>]) -> Option<Vec<(String, f64)>> {
-    let [first, steps @ .., look, end] = notes else { return None };
+    let (first, end) = (notes.first()?, notes.last()?);
+    let begin = notes.iter().position(|note| note.step.is_some())?;
+    let many = notes.iter().filter(|note| note.step.is_some()).count();
+    // what is noted behind the steps: that it is looked again, and who is asked
+    let steps = notes.get(begin..begin + many)?;
+    let look = notes.get(begin + many)?;
     let words = plan.steps().map(Step::to_string);
     let carried_out = words.enumerate().map(|(number, words)| (Some(number), words));
     if !carried_out.eq(steps.iter().map(|note| (note.step, note.words.to_owned())))

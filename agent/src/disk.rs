@@ -1,9 +1,11 @@
 //! Files below a root: read without following a link out of it, written whole or not at all.
 
+use crate::likeness::Likeness;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 use pointsman_core::error::Reasoned;
 use pointsman_core::model::{Digest, FileState};
+use rustix::fs::{IFlags, ioctl_getflags};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -197,8 +199,24 @@ pub fn temporary_beside(at: &Path) -> PathBuf {
 }
 
 /// Writes contents under the temporary name, with their mode, synced; gives that name.
+///
+/// Owner and `SELinux` label are those of the file that is there.
 pub fn stage(at: &Path, mode: u32, contents: &[u8]) -> Result<PathBuf, DiskError> {
+    stage_like(at, mode, contents, None)
+}
+
+/// [`stage`]; where nothing is there, owner and label are those of another file.
+fn stage_like(
+    at: &Path,
+    mode: u32,
+    contents: &[u8],
+    otherwise: Option<&Path>,
+) -> Result<PathBuf, DiskError> {
     let staged = temporary_beside(at);
+    let mut like = Likeness::of(at).map_err(failed("look at", at))?;
+    if let (None, Some(other)) = (&like, otherwise) {
+        like = Likeness::of(other).map_err(failed("look at", other))?;
+    }
     match fs::remove_file(&staged) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             return Err(failed("remove the leftover", &staged)(error));
@@ -209,6 +227,10 @@ pub fn stage(at: &Path, mode: u32, contents: &[u8]) -> Result<PathBuf, DiskError
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
         file.write_all(contents)?;
+        // before the mode, whose set-user-id bits a change of the owner takes away
+        if let Some(like) = &like {
+            like.give(&file)?;
+        }
         // not subject to the umask, and before the rename: nobody sees another mode
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()
@@ -223,13 +245,43 @@ pub fn stage(at: &Path, mode: u32, contents: &[u8]) -> Result<PathBuf, DiskError
 
 /// Renames a staged file to its name and syncs the directory.
 pub fn publish(staged: &Path, at: &Path) -> Result<(), DiskError> {
-    fs::rename(staged, at).map_err(failed("rename into place", at))?;
+    let renamed = fs::rename(staged, at);
+    if let Err(error) = renamed {
+        drop(fs::remove_file(staged));
+        return Err(failed("rename into place", at)(explained(error, at)));
+    }
     sync_directory_of(at)
+}
+
+/// Names the flag that makes root get a plain `EPERM`: `ioctl_iflags(2)`.
+pub(crate) fn explained(error: io::Error, at: &Path) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    let fixed = [Some(at), at.parent()].into_iter().flatten().find(|path| {
+        let flags = File::open(path).ok().and_then(|file| ioctl_getflags(&file).ok());
+        flags.is_some_and(|flags| flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND))
+    });
+    let Some(fixed) = fixed else { return error };
+    let words = format!("{error}: {} is immutable, see chattr -i", fixed.display());
+    io::Error::new(error.kind(), words)
 }
 
 /// [`HostRoot::write`] of a path that this process sees.
 pub fn write_whole(at: &Path, mode: u32, contents: &[u8]) -> Result<(), DiskError> {
     let staged = stage(at, mode, contents)?;
+    publish(&staged, at)
+}
+
+/// [`write_whole`] of what was somewhere else: where nothing is there, owner and `SELinux` label
+/// are those of `other`, if that is there.
+pub(crate) fn write_like(
+    at: &Path,
+    mode: u32,
+    contents: &[u8],
+    other: &Path,
+) -> Result<(), DiskError> {
+    let staged = stage_like(at, mode, contents, Some(other))?;
     publish(&staged, at)
 }
 

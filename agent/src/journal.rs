@@ -53,7 +53,7 @@ pub struct Record {
     /// a boot, and in a record of an older version.
     #[serde(default)]
     pub baseline: Option<Baseline>,
-    /// Of a boot's own transaction: the one that was last before it, which has ended. It is
+    /// Of a boot's own transaction, and of one that mends a part: the one that was last before it, which has ended. It is
     /// the last one again when the boot's own ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former: Option<Box<Self>>,

@@ -11,6 +11,8 @@ pub mod deadman;
 pub mod disk;
 pub mod host_command;
 pub mod journal;
+mod ledger;
+mod likeness;
 mod namespaces;
 pub mod netlink;
 pub mod node;

@@ -78,7 +78,8 @@ impl Site<'_> {
 
     /// Notes what became of a boot's own transaction that its unit did not end.
     pub(super) fn tell_of_boot(&self, record: &Record, outcome: &Outcome) {
-        let (true, Ok(host)) = (record.former.is_some(), observe::host(self.executor)) else {
+        let of_boot = record.former.is_some() && matches!(record.goal, Goal::Boot { .. });
+        let (true, Ok(host)) = (of_boot, observe::host(self.executor)) else {
             return;
         };
         let Node { uplink, bridge, .. } = &record.settings.node;

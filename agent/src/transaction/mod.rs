@@ -124,26 +124,34 @@ impl Site<'_> {
         goal: &Goal,
         request: Option<&str>,
     ) -> Result<Outcome, TransactionError> {
-        self.carry_out_from(goal, request, false)
+        self.carry_out_from(goal, request, Upon::Nothing)
     }
 
     /// [`Self::carry_out`] of what the last transaction had reached and somebody else changed:
     /// where that one began is what is carried, and the way back.
     pub fn repair(&self, goal: &Goal, request: Option<&str>) -> Result<Outcome, TransactionError> {
-        self.carry_out_from(goal, request, true)
+        self.carry_out_from(goal, request, Upon::Last)
+    }
+
+    /// [`Self::carry_out`] of a small part of what the last transaction had reached and somebody
+    /// else changed. What was there when it began is its way back; when it has ended, the last
+    /// transaction is the last one again, with its own way back.
+    pub fn mend(&self, goal: &Goal) -> Result<Outcome, TransactionError> {
+        self.carry_out_from(goal, None, Upon::Beside)
     }
 
     fn carry_out_from(
         &self,
         goal: &Goal,
         request: Option<&str>,
-        repair: bool,
+        upon: Upon,
     ) -> Result<Outcome, TransactionError> {
         let began = Instant::now();
         self.progress.tell(Phase::Preparing, "looking at the host");
         let observed = self.observe(self.settings).map_err(TransactionError::Observe)?;
         // what a transaction left half done is no state to come back to: its checkpoint stands
-        let stands = |record: &Record| repair || record.is_open() || record.phase == DEGRADED;
+        let stands =
+            |record: &Record| upon == Upon::Last || record.is_open() || record.phase == DEGRADED;
         let last = self.journal.read()?;
         let unfinished = last.clone().filter(stands);
         let way_back = unfinished.map(|record| record.checkpoint);
@@ -181,7 +189,7 @@ impl Site<'_> {
             phase: Phase::Preparing.after(Event::CheckpointWritten)?,
             failure: None,
             baseline,
-            former: None,
+            former: last.filter(|last| upon == Upon::Beside && !last.is_open()).map(Box::new),
         };
         self.begin(record, plan, began, is_first)
     }
@@ -312,6 +320,17 @@ impl Site<'_> {
         self.journal.note(&format!("ended: {:?}", outcome.end));
         Ok(outcome)
     }
+}
+
+/// What becomes of the last transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upon {
+    /// It is over.
+    Nothing,
+    /// Its checkpoint is the new one's.
+    Last,
+    /// It is kept, and is the last one again.
+    Beside,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

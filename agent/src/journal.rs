@@ -60,8 +60,9 @@ pub struct Record {
     #[serde(default)]
     pub baseline: Option<Baseline>,
     /// The one that was last before this one, and has ended. When a boot's own transaction ends,
-    /// or one for another kernel than the running one, it is the last one again. When a repair
-    /// of what it had reached succeeds, its checkpoint is what is gone back to again.
+    /// or one for another kernel than the running one, or one that mends a part, it is the last
+    /// one again. When a repair of what it had reached succeeds, its checkpoint is what is gone
+    /// back to again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former: Option<Box<Self>>,
 }

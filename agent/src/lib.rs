@@ -12,6 +12,7 @@ pub mod deadman;
 pub mod disk;
 pub mod host_command;
 pub mod journal;
+mod ledger;
 mod namespaces;
 pub mod netlink;
 pub mod node;

@@ -10,10 +10,11 @@ pub mod ovs;
 pub mod owners;
 mod payload;
 mod persistence;
+mod plugin;
 mod shield;
 pub mod sysctl;
 
-pub use cni::observe_cni;
+pub use cni::{observe_cni, observe_ledger};
 pub use host::observe_host;
 pub use payload::{NoPayload, observe_payload, read_payload};
 
@@ -97,6 +98,7 @@ pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, Obs
     observed.owners = Some(owners::observe(&executor.root, &settings.node, &observed.network));
     observed.boot_loader = Some(boot_loader::observe(&executor.root, &settings.paths.modules));
     observe_payload(&mut observed, &executor.payload);
+    observe_ledger(&mut observed, &executor.store).map_err(of("what is Pointsman's own"))?;
     observe_cni(&mut observed, &executor.root, &settings.paths, &executor.payload)
         .map_err(of("the CNI files"))?;
     let manifest = observed.payload.as_ref().map(|payload| payload.manifest.clone());

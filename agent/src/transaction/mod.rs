@@ -19,7 +19,7 @@ use crate::journal::{Failure, JOURNAL_SCHEMA, Journal, JournalError, Record};
 use crate::observe;
 use crate::probe::ApiServer;
 use crate::watch::staged_by;
-use former::{stands, upon};
+use former::stands;
 use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
 use pointsman_core::config::Settings;
 use pointsman_core::error::{Reasoned, chain};
@@ -127,26 +127,33 @@ impl Site<'_> {
         goal: &Goal,
         request: Option<&str>,
     ) -> Result<Outcome, TransactionError> {
-        self.carry_out_from(goal, request, false)
+        self.carry_out_from(goal, request, Upon::Nothing)
     }
 
     /// [`Self::carry_out`] of what the last transaction had reached and somebody else changed:
     /// where that one began is what is carried, and the way back.
     pub fn repair(&self, goal: &Goal, request: Option<&str>) -> Result<Outcome, TransactionError> {
-        self.carry_out_from(goal, request, true)
+        self.carry_out_from(goal, request, Upon::Last)
+    }
+
+    /// [`Self::carry_out`] of a small part of what the last transaction had reached and somebody
+    /// else changed. What was there when it began is its way back; when it has ended, the last
+    /// transaction is the last one again, with its own way back.
+    pub fn mend(&self, goal: &Goal) -> Result<Outcome, TransactionError> {
+        self.carry_out_from(goal, None, Upon::Beside)
     }
 
     fn carry_out_from(
         &self,
         goal: &Goal,
         request: Option<&str>,
-        repair: bool,
+        upon: Upon,
     ) -> Result<Outcome, TransactionError> {
         let began = Instant::now();
         self.progress.tell(Phase::Preparing, "looking at the host");
         let observed = self.observe(self.settings).map_err(TransactionError::Observe)?;
         let last = self.journal.read()?;
-        let stands = |record: &Record| repair || stands(record, goal, &observed);
+        let stands = |record: &Record| upon == Upon::Last || stands(record, goal, &observed);
         let unfinished = last.clone().filter(stands);
         let way_back = unfinished.map(|record| record.checkpoint);
         let staged = last.as_ref().and_then(|record| staged_by(record, &observed));
@@ -172,7 +179,11 @@ impl Site<'_> {
             return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
         }
         let is_first = way_back.is_none();
-        let former = last.filter(|_| !repair).and_then(|last| upon(last, goal, &plan, &observed));
+        let former = last.and_then(|last| match upon {
+            Upon::Last => None,
+            Upon::Beside => Some(last).filter(|last| !last.is_open()),
+            Upon::Nothing => former::upon(last, goal, &plan, &observed),
+        });
         let checkpoint = way_back.unwrap_or_else(|| Checkpoint {
             schema: CHECKPOINT_SCHEMA,
             transaction: transaction_id(&observed),
@@ -318,6 +329,17 @@ impl Site<'_> {
         self.journal.note(&format!("ended: {:?}", outcome.end));
         Ok(outcome)
     }
+}
+
+/// What becomes of the last transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upon {
+    /// It is over.
+    Nothing,
+    /// Its checkpoint is the new one's.
+    Last,
+    /// It is kept, and is the last one again.
+    Beside,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

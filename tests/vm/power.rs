@@ -11,11 +11,14 @@ const PROGRESS: &str = "/var/lib/pointsman/progress";
 const THERE: &str = "modules apply --to payload --activate reboot";
 const BACK: &str = "modules apply --to in-tree --activate reboot";
 
-/// By what words a step's line begins, and what else it has: before the exchange nothing may be lost of the old
-/// set, after it nothing of the new one. The steps between are cut in the root tier, by SIGKILL.
-const CUTS: [(&str, &[&str]); 4] = [
+/// By what words a step's line begins, and what else it has; `- ` begins the journal's own notes. Before the
+/// exchange nothing may be lost of the old set, after it nothing of the new one. The steps between are cut in
+/// the root tier, by SIGKILL.
+const CUTS: [(&str, &[&str]); 6] = [
+    (THERE, &["- the way back is on disk"]),
     (THERE, &["exchange "]),
     (THERE, &["remove ", "pointsman.tmp/openvswitch.ko"]),
+    (THERE, &["- looking again"]),
     (BACK, &["exchange "]),
     (BACK, &["index the modules"]),
 ];
@@ -49,7 +52,9 @@ fn cut(node: &Node, arguments: &str, words: &[&str]) -> Result<()> {
     let plan = node.try_agent(&arguments.replace("apply", "plan"))?.stdout;
     let has =
         |line: &&str| line.starts_with(words[0]) && words.iter().all(|word| line.contains(word));
-    let step = plan.lines().filter_map(|line| line.strip_prefix("  - ")).find(has);
+    let notes = words.iter().copied().filter(|word| word.starts_with("- "));
+    let steps = plan.lines().filter_map(|line| line.strip_prefix("  - "));
+    let step = notes.chain(steps).find(has);
     let step = step.unwrap_or_else(|| panic!("no step with {words:?} in:\n{plan}"));
     // the line has its number before the words
     let line = format!(" {step}");

@@ -11,6 +11,7 @@ mod failures;
 mod flows;
 mod garbage;
 mod rescue;
+mod spared;
 mod steps;
 mod way_back;
 

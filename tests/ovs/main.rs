@@ -7,6 +7,7 @@ mod bed;
 mod boot;
 mod conflict;
 mod daemons;
+mod elsewhere;
 mod failures;
 mod flows;
 mod garbage;

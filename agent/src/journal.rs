@@ -86,6 +86,11 @@ impl Record {
         matches!(self.goal, Goal::Boot { .. })
     }
 
+    /// Where Open vSwitch had its database when this one began.
+    pub fn database_file(&self) -> Option<&str> {
+        self.checkpoint.before.ovs.file.as_deref()
+    }
+
     /// What this one repairs, where it is a repair.
     pub fn repaired(&self) -> Option<&Self> {
         self.former.as_deref().filter(|former| former.goal.is_same(&self.goal))

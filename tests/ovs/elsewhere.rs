@@ -2,6 +2,8 @@
 //! has to find the uplink's row all the same.
 
 use crate::bed::{Bed, THERE};
+use crate::*;
+use pointsman_core::error::{Reasoned as _, chain};
 use pointsman_core::phase::End;
 use support::ovs::OvsFixture;
 
@@ -59,4 +61,35 @@ fn a_port_is_forgotten_in_a_database_behind_a_link() {
 #[test]
 fn a_port_is_forgotten_in_the_database_of_a_server_that_hangs() {
     comes_home_and_stays(OvsFixture::start_behind_a_link(), Fate::Hangs);
+}
+
+#[test]
+fn the_living_server_tells_where_its_database_is() {
+    for (ovs, name) in
+        [(OvsFixture::start(), "conf.db"), (OvsFixture::start_behind_a_link(), "far/away.db")]
+    {
+        let real = std::fs::canonicalize(ovs.directory()).unwrap().join(name);
+        assert_eq!(observe(&ovs.socket()).file.as_deref(), real.to_str());
+        ovs.pause_server();
+        assert_eq!(observe(&ovs.socket()).file.as_deref(), real.to_str(), "while it hangs");
+    }
+}
+
+#[test]
+fn a_database_that_is_nowhere_is_an_error_that_says_what_to_do() {
+    let host = tempfile::tempdir().unwrap();
+    let nowhere = Executor { root: HostRoot::new(host.path()), ..executor(Path::new("/no/sock")) };
+    for file in [None, Some("/no/conf.db")] {
+        let step = OvsStep::ForgetPortOnDisk {
+            bridge: "br-int".into(),
+            port: "nic0".into(),
+            file: file.map(str::to_owned),
+        };
+        let error = nowhere.apply(&Step::Ovs(step)).unwrap_err();
+        assert_eq!(error.reason(), "OvsDatabaseFileMissing", "{}", chain(&error));
+        let text = chain(&error);
+        for words in ["nic0", "br-int", "del-port", file.unwrap_or("/etc/openvswitch/conf.db")] {
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
 }

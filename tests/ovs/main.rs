@@ -42,7 +42,7 @@ fn apply(socket: &Path, step: OvsStep) -> Result<(), ApplyError> {
 }
 
 fn observe(socket: &Path) -> Ovs {
-    pointsman::observe::ovs::observe(socket).unwrap()
+    pointsman::observe::ovs::observe(socket, &HostRoot::new("/")).unwrap()
 }
 
 fn add_bridge(bridge: &str) -> OvsStep {

@@ -43,7 +43,9 @@ impl Executor {
             Step::AddPort { bridge, port, ofport } => self.add_port(bridge, port, *ofport),
             Step::RemovePort { bridge, port } => self.remove_port(bridge, port),
             Step::ForgetPort { bridge, port } => self.forget_port(bridge, port),
-            Step::ForgetPortOnDisk { bridge, port } => self.forget_port_on_disk(bridge, port),
+            Step::ForgetPortOnDisk { bridge, port, file } => {
+                self.forget_port_on_disk((bridge, port), file.as_deref())
+            }
             Step::EndVswitchd => self.end_daemon("ovs-vswitchd"),
             Step::EndServer => self.end_daemon("ovsdb-server"),
             Step::DeleteBridge { bridge } => self.delete_bridge(bridge),

@@ -10,6 +10,7 @@ mod daemons;
 mod elsewhere;
 mod failures;
 mod flows;
+mod full;
 mod garbage;
 mod rescue;
 mod spared;

@@ -29,6 +29,11 @@ impl DiskError {
     pub fn is_not_found(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
     }
+
+    /// Whether there was no room.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
 }
 
 impl Reasoned for DiskError {

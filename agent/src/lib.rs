@@ -22,6 +22,7 @@ pub mod probe;
 pub mod process;
 pub mod reconcile;
 mod report;
+mod spare;
 pub mod telemetry;
 pub mod transaction;
 pub mod watch;

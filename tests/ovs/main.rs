@@ -7,10 +7,13 @@ mod bed;
 mod boot;
 mod conflict;
 mod daemons;
+mod elsewhere;
 mod failures;
 mod flows;
+mod full;
 mod garbage;
 mod rescue;
+mod spared;
 mod steps;
 mod way_back;
 
@@ -40,7 +43,7 @@ fn apply(socket: &Path, step: OvsStep) -> Result<(), ApplyError> {
 }
 
 fn observe(socket: &Path) -> Ovs {
-    pointsman::observe::ovs::observe(socket).unwrap()
+    pointsman::observe::ovs::observe(socket, &HostRoot::new("/")).unwrap()
 }
 
 fn add_bridge(bridge: &str) -> OvsStep {

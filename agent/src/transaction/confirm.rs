@@ -133,7 +133,7 @@ impl Site<'_> {
     }
 
     fn reachability(&self, record: &Record) -> Result<Observed, Failure> {
-        observe::reachability(self.executor, &record.settings)
+        observe::reachability(self.executor, &record.settings, record.database_file())
             .map_err(|error| super::failure_of(&error))
     }
 

@@ -151,8 +151,9 @@ impl Site<'_> {
     ) -> Result<Outcome, TransactionError> {
         let began = Instant::now();
         self.progress.tell(Phase::Preparing, "looking at the host");
-        let observed = self.observe(self.settings).map_err(TransactionError::Observe)?;
         let last = self.journal.read()?;
+        let known = last.as_ref().and_then(Record::database_file);
+        let observed = self.observe(self.settings, known).map_err(TransactionError::Observe)?;
         let stands = |record: &Record| upon == Upon::Last || stands(record, goal, &observed);
         let unfinished = last.clone().filter(stands);
         let way_back = unfinished.map(|record| record.checkpoint);
@@ -225,8 +226,12 @@ impl Site<'_> {
         }
     }
 
-    fn observe(&self, settings: &Settings) -> Result<Observed, observe::ObserveError> {
-        observe::observe(self.executor, settings)
+    fn observe(
+        &self,
+        settings: &Settings,
+        known: Option<&str>,
+    ) -> Result<Observed, observe::ObserveError> {
+        observe::observe_knowing(self.executor, settings, known)
     }
 
     fn apply_and_verify(
@@ -274,9 +279,9 @@ impl Site<'_> {
         let (settings, checkpoint) = (&record.settings, &record.checkpoint);
         self.deadman.grant(LOOK);
         let observed = if way == Way::Harbour || record.goal.is_of_network_alone() {
-            observe::reachability(self.executor, settings)
+            observe::reachability(self.executor, settings, record.database_file())
         } else {
-            self.observe(settings)
+            self.observe(settings, record.database_file())
         };
         let observed = observed.map_err(|error| failure_of(&error))?;
         match way {

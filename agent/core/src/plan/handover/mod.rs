@@ -269,6 +269,18 @@ fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     plan
 }
 
+/// Whether anything of a plan decides by which link packets come or go.
+fn moves_traffic(plan: &Plan) -> bool {
+    plan.steps().any(|step| match step {
+        plan::Step::Ovs(step) => matches!(step, plan::ovs::Step::AddPort { .. }),
+        plan::Step::Handover(step) => {
+            matches!(step, Step::AddShadowRule { .. } | Step::AddAddress(_))
+                || matches!(step, Step::ReplaceRoutes { .. } | Step::AddRoutes { .. })
+        }
+        plan::Step::Modules(_) | plan::Step::Cni(_) | plan::Step::File(_) => false,
+    })
+}
+
 fn wrap(steps: Vec<Step>) -> Vec<plan::Step> {
     steps.into_iter().map(plan::Step::Handover).collect()
 }

@@ -249,21 +249,80 @@ fn what_names_the_uplink_is_said() {
     assert!(plan.notes.contains(&"a tc qdisc clsact on eth1".to_owned()), "{plan}");
 }
 
-#[test]
-fn an_internal_port_of_somebody_else_keeps_its_bridge() {
+/// The bridge owns the addresses and has these ports beside, each `(name, type)`.
+fn with_ports(ports: &[(&str, &str)]) -> Observed {
     let mut observed = ready();
     add_bridge(&mut observed, true);
-    let port = Port { name: "storage0".into(), kind: "internal".into(), ..Port::default() };
-    let row = observed.ovs.database.as_mut().unwrap().bridges.iter_mut().find(|b| b.name == BRIDGE);
-    row.unwrap().ports.push(port);
+    let rows = &mut observed.ovs.database.as_mut().unwrap().bridges;
+    let row = rows.iter_mut().find(|row| row.name == BRIDGE).unwrap();
+    for (name, kind) in ports {
+        row.ports.push(Port { name: (*name).into(), kind: (*kind).into(), ..Port::default() });
+    }
+    observed
+}
+
+#[test]
+fn a_port_of_somebody_else_keeps_its_bridge() {
     let want = Want { delete_bridge: true, ..want(Owner::Uplink, true) };
-    let refusal = plan_beside(&node(&[]), &want, &observed, None).unwrap_err();
-    assert_eq!(refusal.reason(), "ForeignBridge");
-    assert!(refusal.message.contains("storage0"), "{refusal}");
-    let named = Node { companions: vec!["storage0".into()], ..node(&[]) };
-    let plan = plan_beside(&named, &want, &observed, None).unwrap().to_string();
+    let kinds = ["internal", "vxlan", "geneve", "patch", "tap", "system", ""];
+    for kind in kinds {
+        let observed = with_ports(&[("storage0", kind)]);
+        let refusal = plan_beside(&node(&[]), &want, &observed, None).unwrap_err();
+        assert_eq!(refusal.reason(), "ForeignBridge", "{kind}");
+        assert!(refusal.message.contains("storage0"), "{kind}: {refusal}");
+        assert!(refusal.message.contains("nothing was changed"), "{kind}: {refusal}");
+        let named = Node { companions: vec!["storage0".into()], ..node(&[]) };
+        let plan = plan_beside(&named, &want, &observed, None).unwrap().to_string();
+        assert!(plan.contains("delete the bridge br-int"), "{kind}: {plan}");
+        let back = checkpoint(&ready());
+        let plan = plan_beside(&node(&[]), &want, &observed, Some(&back)).unwrap().to_string();
+        assert!(!plan.contains("delete the bridge"), "{kind}: {plan}");
+        assert!(plan.contains("storage0"), "{kind}: {plan}");
+    }
+    // each by its name, in one refusal
+    let all = [("vx0", "vxlan"), ("to-ex", "patch"), ("eth9", "")];
+    let refusal = plan_beside(&node(&[]), &want, &with_ports(&all), None).unwrap_err();
+    for (name, _) in all {
+        assert!(refusal.message.contains(name), "{refusal}");
+    }
+    // the bridge's own port and the uplink are nobody else's
+    let plan = plan_beside(&node(&[]), &want, &with_ports(&[]), None).unwrap().to_string();
     assert!(plan.contains("delete the bridge br-int"), "{plan}");
-    let back = checkpoint(&ready());
-    let plan = plan_beside(&node(&[]), &want, &observed, Some(&back)).unwrap().to_string();
-    assert!(!plan.contains("delete the bridge") && plan.contains("storage0"), "{plan}");
+}
+
+/// A bridge of somebody else that forwards by its flows alone.
+fn secure(gateway: bool) -> Observed {
+    let mut observed = ready();
+    add_bridge(&mut observed, false);
+    let rows = &mut observed.ovs.database.as_mut().unwrap().bridges;
+    rows.iter_mut().find(|row| row.name == BRIDGE).unwrap().fail_mode = Some("secure".into());
+    if gateway {
+        add_route(&mut observed, route("0.0.0.0/0", Some("10.77.0.1"), NIC));
+    }
+    observed
+}
+
+#[test]
+fn a_secure_bridge_that_nobody_can_prove_is_refused_unless_accepted() {
+    const REASON: &str = "SecureBridgeUnproven";
+    let unproven = secure(false);
+    let refusal = beside(&unproven, &[], Owner::Bridge).unwrap_err();
+    assert_eq!(refusal.reason(), REASON);
+    for words in [BRIDGE, "secure", "nothing was changed", "node.accept"] {
+        assert!(refusal.message.contains(words), "{words}: {refusal}");
+    }
+    assert!(acceptable().contains(&REASON));
+    let notes = beside(&unproven, &[REASON], Owner::Bridge).unwrap().notes.join("\n");
+    assert!(notes.contains("secure"), "{notes}");
+    // nobody has looked for other owners: that is no reason to ask less
+    let mut alone = unproven.clone();
+    alone.owners = None;
+    assert_eq!(beside(&alone, &[], Owner::Bridge).unwrap_err().reason(), REASON);
+    // asked before the first change
+    let back = checkpoint(&unproven);
+    let again = plan_beside(&node(&[]), &want(Owner::Bridge, false), &unproven, Some(&back));
+    assert!(again.unwrap().notes.join("\n").contains("secure"));
+    assert!(beside(&unproven, &[], Owner::Uplink).is_ok());
+    let plan = beside(&secure(true), &[], Owner::Bridge).unwrap().to_string();
+    assert!(plan.contains("10.77.0.1"), "{plan}");
 }

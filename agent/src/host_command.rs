@@ -311,6 +311,7 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
 mod tests {
     use super::*;
     use pointsman_core::error::chain;
+    use std::os::fd::{AsFd, BorrowedFd};
 
     #[test]
     fn a_tool_is_run_and_judged() {
@@ -338,6 +339,32 @@ mod tests {
         let output = HostTools::Here.run(&["sh", "-c", "sleep 30 & echo a"], limit).unwrap();
         assert_eq!(output.stdout, "a\n");
         assert!(start.elapsed() < limit);
+    }
+
+    /// A thread that the machine lets wait for longer than a daemon's pipe is waited for.
+    #[test]
+    fn what_a_tool_has_written_is_not_lost_on_a_machine_under_load() {
+        struct Late(io::PipeReader);
+        impl Read for Late {
+            fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+                std::thread::sleep(2 * AFTER_THE_END);
+                self.0.read(chunk)
+            }
+        }
+        impl AsFd for Late {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.0.as_fd()
+            }
+        }
+        let (pipe, mut tool) = io::pipe().unwrap();
+        tool.write_all(b"all of it").unwrap();
+        drop(tool);
+        assert_eq!(drain(Some(Late(pipe))).text(), "all of it");
+        // and one that a daemon holds open, which writes no more
+        let (pipe, mut tool) = io::pipe().unwrap();
+        tool.write_all(b"as much").unwrap();
+        assert_eq!(drain(Some(Late(pipe))).text(), "as much");
+        drop(tool);
     }
 
     #[test]

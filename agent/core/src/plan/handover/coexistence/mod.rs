@@ -178,7 +178,7 @@ fn claims(uplink: &str, network: &Network, owners: &Owners) -> Vec<Claim> {
     claims
 }
 
-/// Whether an address has an end, which only a server sets, by DHCP or DHCPv6. What the kernel
+/// Whether an address has an end, which only a server sets, of either family. What the kernel
 /// made of a router's advertisements has one too, and the bridge hears the router.
 pub(super) fn is_leased(address: &Address) -> bool {
     address.scope == 0 && address.valid_lft != u32::MAX && left_out(address).is_none()

@@ -150,11 +150,10 @@ fn sysctls() -> [Vec<(String, String)>; 2] {
         ["ipv6/stable_secret", "ipv6/mtu", "ipv6/ioam6_id", "ipv6/ioam6_id_wide"];
     [NIC, BRIDGE].map(|link| {
         let mut found = Vec::new();
-        for family in ["ipv4", "ipv6"] {
-            let folder = Path::new("/proc/sys/net").join(family).join("conf").join(link);
-            for file in fs::read_dir(folder).unwrap() {
+        for (folder, prefix) in FOLDERS {
+            for file in fs::read_dir(Path::new("/proc/sys/net").join(folder).join(link)).unwrap() {
                 let file = file.unwrap();
-                let key = format!("{family}/{}", file.file_name().to_string_lossy());
+                let key = format!("{prefix}{}", file.file_name().to_string_lossy());
                 if !OWN.contains(&key.as_str())
                     && let Ok(text) = fs::read_to_string(file.path())
                 {
@@ -166,3 +165,11 @@ fn sysctls() -> [Vec<(String, String)>; 2] {
         found
     })
 }
+
+/// Where the kernel has the sysctls of links, and what the agent calls them by.
+const FOLDERS: [(&str, &str); 4] = [
+    ("ipv4/conf", "ipv4/"),
+    ("ipv4/neigh", "ipv4/neigh/"),
+    ("ipv6/conf", "ipv6/"),
+    ("ipv6/neigh", "ipv6/neigh/"),
+];

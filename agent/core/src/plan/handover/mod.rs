@@ -11,6 +11,7 @@
 mod addresses;
 pub mod coexistence;
 mod compare;
+mod left_out_sysctls;
 mod neighbours;
 mod nexthops;
 mod normal;
@@ -30,6 +31,7 @@ mod tests;
 mod unknown;
 
 pub use compare::{Key, canonical, exact, legs, place};
+pub use left_out_sysctls::LEFT_OUT_SYSCTLS;
 pub use normal::normal;
 pub use shadow::{OWN_PROTOCOL, SHADOW_TABLE};
 pub use simulate::simulate;

@@ -182,10 +182,10 @@ fn claims(uplink: &str, network: &Network, owners: &Owners) -> Vec<Claim> {
     claims
 }
 
-/// Whether an IPv4 address has an end, which only a server sets. IPv6 addresses of a router
-/// have one too, and the bridge hears the router.
+/// Whether an address has an end, which only a server sets, of either family. What the kernel
+/// made of a router's advertisements has one too, and the bridge hears the router.
 pub(super) fn is_leased(address: &Address) -> bool {
-    address.ip.is_ipv4() && address.scope == 0 && address.valid_lft != u32::MAX
+    address.scope == 0 && address.valid_lft != u32::MAX && left_out(address).is_none()
 }
 
 /// Whether an address is to be there for as long as the node is up.

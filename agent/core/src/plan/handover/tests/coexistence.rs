@@ -1,8 +1,8 @@
 //! The table of owners, decided on: each row proceeds or refuses as it says, and no way back
 //! is refused.
 
-use super::super::coexistence::{Decision, TABLE, acceptable, plan_beside};
-use super::super::{Owner, Want};
+use super::super::coexistence::{Decision, TABLE, acceptable, happened, plan_beside};
+use super::super::{OWN_PROTOCOL, Owner, Step, Want};
 use super::generator::{BRIDGE, NIC, add, add_bridge, add_route, address, bare, route};
 use super::{checkpoint, want};
 use crate::config::Node;
@@ -10,7 +10,7 @@ use crate::error::Reasoned as _;
 use crate::model::{
     Bond, Claim, Holder, Link, Observed, Owners, Persisted, PersistedAddress, Port, Writer,
 };
-use crate::plan::{Plan, Refusal};
+use crate::plan::{self, Plan, Refusal};
 
 fn node(accept: &[&str]) -> Node {
     let accept = accept.iter().map(|word| (*word).to_owned()).collect();
@@ -230,6 +230,73 @@ fn what_the_kernel_says_of_an_address() {
     let virtual_one = crate::model::Address { protocol: 18, ..address(NIC, "10.77.0.9/32") };
     add(&mut observed, virtual_one);
     assert_eq!(beside(&observed, &[], Owner::Bridge).unwrap_err().reason(), "VipOnUplink");
+}
+
+/// Of what is finite, only a router's own stay heard behind a bridge.
+#[test]
+fn a_lease_of_ipv6_is_a_lease_and_a_routers_address_is_none() {
+    const MANAGES_TEMPORARY: u32 = 0x100;
+    let of = |protocol: u8, flags: u32| crate::model::Address {
+        valid_lft: 3000,
+        protocol,
+        flags,
+        ..address(NIC, "fd77::9/128")
+    };
+    let cases = [
+        // dhclient, dhcpcd, NetworkManager: no protocol or their own
+        (of(0, 0), true),
+        (of(0, 0x200), true),
+        (of(16, 0), true),
+        // `IFAPROT_KERNEL_RA`, and before 5.18, where no protocol is told
+        (of(2, MANAGES_TEMPORARY), false),
+        (of(2, 0), false),
+        (of(0, MANAGES_TEMPORARY), false),
+        // temporary
+        (of(0, 1), false),
+    ];
+    for (found, leased) in cases {
+        let mut observed = ready();
+        add(&mut observed, found.clone());
+        let planned = beside(&observed, &[], Owner::Bridge);
+        assert_eq!(planned.is_err(), leased, "{found:?}: {planned:?}");
+        let Err(refusal) = planned else { continue };
+        assert_eq!(refusal.reason(), "UplinkDhcp");
+        assert!(refusal.message.contains("fd77::9/128 on eth1 ends in 3000 s"), "{refusal}");
+        assert!(beside(&observed, &["UplinkDhcp"], Owner::Bridge).is_ok());
+        assert!(beside(&observed, &[], Owner::Uplink).is_ok());
+    }
+}
+
+/// What the repair of each kind of change is told as.
+#[test]
+fn every_change_of_a_route_a_rule_or_a_nexthop_is_named() {
+    let routes = vec![route("10.8.0.0/16", Some("10.77.0.1"), BRIDGE)];
+    let shadow = crate::model::Route { protocol: OWN_PROTOCOL, ..routes[0].clone() };
+    let rules = vec![super::generator::rule(4, 1000, 100)];
+    let nexthops = vec![crate::model::Nexthop {
+        id: 7,
+        family: 2,
+        protocol: 4,
+        flags: 0,
+        link: Some(BRIDGE.into()),
+        gateway: None,
+        members: Vec::new(),
+        attributes: Vec::new(),
+    }];
+    let told = [
+        (Step::ReplaceRoutes { routes: routes.clone() }, "10.8.0.0/16 via 10.77.0.1 dev br-int"),
+        (Step::ReplaceRoutes { routes: [vec![shadow.clone()], routes.clone()].concat() }, "br-int"),
+        (Step::PrependRoutes { routes }, "10.8.0.0/16 via 10.77.0.1 dev br-int"),
+        (Step::AddRules { rules: rules.clone() }, "IPv4 rule of priority 1000 lookup 100 is gone"),
+        (Step::DeleteRules { rules }, "IPv4 rule of priority 1000 lookup 100 is back"),
+        (Step::SetNexthops { nexthops }, "the nexthop id 7 dev br-int"),
+    ];
+    for (step, words) in told {
+        let said = happened(&plan::Step::Handover(step.clone())).unwrap_or_default();
+        assert!(said.contains(words), "{step:?}: {said:?}");
+    }
+    let helper = plan::Step::Handover(Step::ReplaceRoutes { routes: vec![shadow] });
+    assert_eq!(happened(&helper), None);
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod garbage;
 mod rescue;
 mod steps;
 mod way_back;
+mod witness;
 
 use pointsman::apply::{ApplyError, Executor};
 use pointsman::disk::HostRoot;

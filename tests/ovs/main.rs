@@ -16,6 +16,7 @@ mod rescue;
 mod spared;
 mod steps;
 mod way_back;
+mod witness;
 
 use pointsman::apply::{ApplyError, Executor};
 use pointsman::disk::HostRoot;

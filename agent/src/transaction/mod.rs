@@ -12,6 +12,7 @@ mod packages;
 mod proof;
 mod retreat;
 mod way_back;
+mod witness;
 
 use crate::apply::{ApplyError, Executor};
 use crate::deadman::{DeadMan, DeadmanError};
@@ -162,7 +163,7 @@ impl Site<'_> {
             let asked = (goal, &plan);
             refuse_while_staged(self.settings, &observed, staged, asked).map(|()| plan)
         });
-        let plan = match planned {
+        let mut plan = match planned {
             Ok(plan) => plan,
             Err(refusal) => {
                 return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
@@ -175,7 +176,15 @@ impl Site<'_> {
             }
             return ended(Phase::Preparing.after(Event::NothingToDo)?, None, plan.notes);
         }
-        let baseline = Some(self.baseline(&plan, &observed));
+        // a way back, and what was begun, is never refused
+        let may_refuse = goal.wants_bridge() && way_back.is_none();
+        let (baseline, mut said) = match self.baseline(&plan, &observed, may_refuse) {
+            Ok((baseline, said)) => (Some(baseline), said),
+            Err(refusal) => {
+                return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), plan.notes);
+            }
+        };
+        plan.notes.append(&mut said);
         if let Some(refusal) = self.changed_since(&plan, &observed) {
             return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
         }
@@ -221,7 +230,10 @@ impl Site<'_> {
             return self.unarmed(record, &error, is_first);
         }
         match self.apply_and_verify(&mut record, &plan)? {
-            Ok(()) => self.close(record, Event::Closed, plan.notes),
+            Ok(mut said) => {
+                said.splice(0..0, plan.notes);
+                self.close(record, Event::Closed, said)
+            }
             Err(failure) => self.take_back(record, failure, Event::Failed),
         }
     }
@@ -234,29 +246,31 @@ impl Site<'_> {
         observe::observe_knowing(self.executor, settings, known)
     }
 
+    /// What the steps said of what they could not do.
     fn apply_and_verify(
         &self,
         record: &mut Record,
         plan: &Plan,
-    ) -> Result<Result<(), Failure>, TransactionError> {
+    ) -> Result<Result<Vec<String>, Failure>, TransactionError> {
         if plan.steps().any(boot::needs_program)
             && let Err(error) = self.deadman.put_copy(self.executor, self.journal.directory())
         {
             return Ok(Err(failure_of(&error)));
         }
-        if let Err(error) = self.apply(record.phase, plan) {
-            return Ok(Err(failure_of(&error)));
-        }
+        let said = match self.apply(record.phase, plan) {
+            Ok(said) => said,
+            Err(error) => return Ok(Err(failure_of(&error))),
+        };
         record.phase = record.phase.after(Event::StepsDone)?;
         if let Err(failure) = self.verify(record, Way::Forth).and_then(|()| self.confirm(record)) {
             return Ok(Err(failure));
         }
         record.phase = record.phase.after(Event::Verified)?;
-        Ok(Ok(()))
+        Ok(Ok(said))
     }
 
-    fn apply(&self, phase: Phase, plan: &Plan) -> Result<(), ApplyError> {
-        let mut number = 0;
+    fn apply(&self, phase: Phase, plan: &Plan) -> Result<Vec<String>, ApplyError> {
+        let (mut number, mut said) = (0, Vec::new());
         for stage in &plan.stages {
             let began = Instant::now();
             for step in &stage.steps {
@@ -264,7 +278,12 @@ impl Site<'_> {
                 self.journal.note_step(number, &words);
                 self.progress.tell(phase, &words);
                 self.deadman.grant(limit(step));
-                self.executor.apply(step)?;
+                let before = said.len();
+                self.executor.apply_noting(step, &mut said)?;
+                for words in said.iter().skip(before) {
+                    tracing::warn!(%step, "{words}");
+                    self.journal.note(words);
+                }
                 number += 1;
             }
             let ms = began.elapsed().as_secs_f64() * 1000.0;
@@ -272,7 +291,7 @@ impl Site<'_> {
             self.journal.note(&words);
             self.progress.tell(phase, &words);
         }
-        Ok(())
+        Ok(said)
     }
 
     fn left_to_do(&self, record: &Record, way: Way) -> Result<Plan, Failure> {

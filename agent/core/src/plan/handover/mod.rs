@@ -9,6 +9,7 @@
 //! order covers, the moment in which vswitchd takes the port, is left to a *shield*.
 
 mod addresses;
+mod announce;
 pub mod coexistence;
 mod compare;
 mod left_out_sysctls;
@@ -34,6 +35,7 @@ pub use compare::{Key, canonical, exact, legs, place};
 pub use left_out_sysctls::LEFT_OUT_SYSCTLS;
 pub use normal::normal;
 pub use shadow::{OWN_PROTOCOL, SHADOW_TABLE};
+pub use shield::unshielded;
 pub use simulate::simulate;
 pub use step::Step;
 pub use sysctls::{SYSCTLS, Sysctl};
@@ -171,6 +173,7 @@ fn plan(
     }
     let neighbours = Neighbours::of(&case, traffic);
     let shield = Shield::of(&case, &ports, &addresses);
+    let announce = announce::announce(&case, &addresses);
     let rp_filter = rp_filter(&case, &ports, traffic, a4 || a6);
     let split = Split::of(&case, &addresses, &[&rules.add, &shadow.flip]);
     let all = Parts {
@@ -184,6 +187,7 @@ fn plan(
         split,
         shield,
         neighbours,
+        announce,
         rp_filter,
     };
     let mut plan = assemble(&case, all);
@@ -202,6 +206,7 @@ struct Parts {
     split: Split,
     shield: Shield,
     neighbours: Neighbours,
+    announce: Vec<Step>,
     /// Loosened before, restored after.
     rp_filter: [Vec<Step>; 2],
 }
@@ -209,7 +214,8 @@ struct Parts {
 /// Puts the parts in the order that loses nothing.
 fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     let Parts { addresses, routes, nexthops, rules, sysctls, ports, .. } = parts;
-    let Parts { shadow, split, shield, neighbours, rp_filter: [loosen, restore], .. } = parts;
+    let Parts { shadow, split, shield, neighbours, announce, rp_filter: [loosen, restore], .. } =
+        parts;
     let left = routes::delete(simulate::leftovers(&case.now.network, case.source));
     let mut plan = Plan::default();
     let (target, source, uplink) = (case.target, case.source, &case.want.uplink);
@@ -254,6 +260,7 @@ fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
         &format!("Take from {source} what {target} has now"),
         wrap([rules.delete, addresses.delete, left, neighbours.delete].concat()),
     );
+    plan.push(&format!("Tell the wire that {target} answers now"), wrap(announce));
     let last = [shadow.off, addresses.settle, restore, sysctls.restore, shield.last].concat();
     plan.push("Clean up", [wrap(last), ports.last].concat());
     let notes = [

@@ -6,10 +6,12 @@
 mod bed;
 mod boot;
 mod conflict;
+mod cuts;
 mod daemons;
 mod failures;
 mod flows;
 mod garbage;
+mod lockstep;
 mod rescue;
 mod steps;
 mod way_back;

@@ -17,8 +17,9 @@ const LONG: Duration = Duration::from_secs(60);
 const THERE: &str = "bridge";
 const BACK: &str = "uplink";
 
-/// What the state directory holds when nobody is at work.
-const AT_REST: [&str; 6] = ["disarmed", "journal.json", "lock", "pointsman", "progress", "store"];
+/// What the state directory holds when nobody is at work, beside one word for how the last
+/// dead-man ended.
+const AT_REST: [&str; 5] = ["journal.json", "lock", "pointsman", "progress", "store"];
 
 /// Who finds first what the killed agent left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,7 +200,10 @@ impl Bench {
 
     #[track_caller]
     fn nothing_is_left(&self, when: &str) {
-        assert_eq!(self.files(), AT_REST, "{when}");
+        let mut files = self.files();
+        let ends = files.extract_if(.., |name| ["disarmed", "fired"].contains(&name.as_str()));
+        assert_eq!(ends.count(), 1, "{when}");
+        assert_eq!(files, AT_REST, "{when}");
     }
 }
 
@@ -246,7 +250,15 @@ fn cut_everywhere(to: &str, finder: Finder) {
         for _ in 0..cuts {
             goes_on = goes_on && agent.until("");
         }
-        assert!(goes_on, "{when}: it came to its end\n{}", agent.said.concat());
+        if !goes_on {
+            // a dead-man that fired leaves no goal reached: here is one line less than cuts
+            assert_eq!(finder, Finder::Deadman, "{when}: {}", agent.said.concat());
+            let (status, said) = agent.finish();
+            assert!(status.success(), "{when}: {status}\n{}", said.concat());
+            bench.is_as(end, "never cut");
+            bench.answers("never cut");
+            break;
+        }
         steps.clone_from(&agent.said[first..].to_vec());
         if finder == Finder::Agent {
             bench.kill_deadmen();
@@ -324,20 +336,10 @@ fn at_any_moment() {
         bench.is_as(&home, &when);
         bench.answers(&when);
         bench.until_no_deadman();
-        bench.nothing_is_left_of_any(&when);
+        bench.nothing_is_left(&when);
         if run % 4 == 1 {
             bench.go(THERE);
         }
-    }
-}
-
-impl Bench {
-    /// A dead-man may have been the last to rename its file.
-    #[track_caller]
-    fn nothing_is_left_of_any(&self, when: &str) {
-        let mut files = self.files();
-        files.retain(|name| !AT_REST.contains(&name.as_str()) && name != "fired");
-        assert_eq!(files, Vec::<String>::new(), "{when}");
     }
 }
 

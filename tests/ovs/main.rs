@@ -6,12 +6,14 @@
 mod bed;
 mod boot;
 mod conflict;
+mod cuts;
 mod daemons;
 mod elsewhere;
 mod failures;
 mod flows;
 mod full;
 mod garbage;
+mod lockstep;
 mod rescue;
 mod spared;
 mod steps;

@@ -98,6 +98,14 @@ impl DeadMan {
         copy_binary(&Place::of(executor, directory, &self.program))
     }
 
+    /// Relieves who watched over an agent that is no more, and removes what is left of those that
+    /// are no more either: what they watched over has ended.
+    pub fn relieve_former(&self, journal: &Journal) {
+        if !self.is_armed() {
+            relieve(&Files { directory: journal.directory().to_owned(), token: String::new() });
+        }
+    }
+
     /// Whether one watches.
     pub fn is_armed(&self) -> bool {
         self.lock().is_some()

@@ -349,6 +349,7 @@ impl Site<'_> {
         self.deadman.disarm()?;
         record.phase = record.phase.after(event)?;
         self.journal.write(&record)?;
+        self.deadman.relieve_former(self.journal);
         let outcome = ended_with(record, notes)?;
         self.journal.note(&format!("ended: {:?}", outcome.end));
         Ok(outcome)

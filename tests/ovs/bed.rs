@@ -24,6 +24,16 @@ impl Progress for Nobody {
     fn tell(&self, _: Phase, _: &str) {}
 }
 
+/// What the agent is told of a node with its database there; more lines, and more reasons accepted.
+pub fn configuration(socket: &Path, more: &str, accept: &[&str]) -> String {
+    let accept = [&["UplinkNotPersistent"], accept].concat();
+    format!(
+        "[node]\nuplink = \"nic0\"\novsdb = \"unix:{}\"\naccept = {accept:?}\n\
+         [switch]\nconfirm_timeout = \"3s\"\n{more}",
+        socket.display()
+    )
+}
+
 /// A NIC with an address and a gateway behind it, Open vSwitch, and a journal.
 pub struct Bed {
     pub ovs: OvsFixture,
@@ -52,13 +62,7 @@ impl Bed {
         command(&["ip", "route", "add", "default", "via", "192.0.2.1"]);
         ovs.vsctl(&["add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev"]);
         let socket = ovs.socket();
-        let accept = [&["UplinkNotPersistent"], accept].concat();
-        let text = format!(
-            "[node]\nuplink = \"nic0\"\novsdb = \"unix:{}\"\naccept = {accept:?}\n\
-             [switch]\nconfirm_timeout = \"3s\"\n{more}",
-            socket.display()
-        );
-        let settings = Settings::parse(&text).unwrap();
+        let settings = Settings::parse(&configuration(&socket, more, accept)).unwrap();
         let state = tempfile::tempdir().unwrap();
         let journal = Some(Journal::open(state.path()).unwrap());
         let program: PathBuf = support::program::release("pointsman").unwrap();

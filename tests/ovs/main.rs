@@ -14,9 +14,11 @@ mod flows;
 mod full;
 mod garbage;
 mod lockstep;
+mod ordered;
 mod rescue;
 mod spared;
 mod steps;
+mod stopped;
 mod way_back;
 mod witness;
 

@@ -27,6 +27,8 @@ const MAC: &str = "02:00:00:00:77:02";
 /// A node in a network namespace of its own.
 pub struct Node {
     ovs: Ovs,
+    /// The link that has the addresses at the beginning.
+    owner: &'static str,
 }
 
 impl Node {
@@ -49,20 +51,31 @@ impl Node {
         let database = OvsDatabase { bridges: vec![bridge], ..OvsDatabase::default() };
         let ovs =
             Ovs { database: Some(database), vswitchd: true, ovsdb_server: true, ..Ovs::default() };
-        Self { ovs }
+        Self { ovs, owner: NIC }
+    }
+
+    /// One whose bridge has the uplink already, and is to have what the rows say of the uplink.
+    pub fn on_bridge() -> Self {
+        let mut node = Self::new();
+        let port = Port { name: NIC.into(), ofport: Some(1), ..Port::default() };
+        let database = node.ovs.database.as_mut().unwrap();
+        database.bridges[0].ports.push(port);
+        node.owner = BRIDGE;
+        node
     }
 
     /// `ip …`, `FILE = VALUE` below `/proc/sys/net`, or `IFAPROT ADDRESS PROTOCOL`: an address of
     /// the uplink with what Debian 12's `ip` cannot say.
     pub fn set_up(&self, commands: &[&str]) {
         for command in commands {
+            let command = command.replace(NIC, self.owner);
             if let Some((file, value)) = command.split_once(" = ") {
                 set(file, value);
             } else if let Some(words) = command.strip_prefix("IFAPROT ") {
                 let (address, protocol) = words.split_once(' ').unwrap();
-                raw::add_address(NIC, address, protocol.parse().unwrap());
+                raw::add_address(self.owner, address, protocol.parse().unwrap());
             } else {
-                ip(command);
+                ip(&command);
             }
         }
     }

@@ -28,6 +28,16 @@ pub(crate) fn of(at: &Path) -> Result<Attributes, DiskError> {
     })
 }
 
+/// [`of`] a regular file; none where there is none.
+pub(crate) fn of_file(at: &Path) -> Result<Option<Attributes>, DiskError> {
+    match fs::symlink_metadata(at) {
+        Ok(meta) if meta.is_file() => of(at).map(Some),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed("look at", at)(error)),
+    }
+}
+
 fn label(at: &Path) -> Result<Option<String>, DiskError> {
     let mut bytes = vec![0; LONGEST];
     match lgetxattr(at, LABEL, &mut bytes) {

@@ -122,7 +122,7 @@ impl Boot<'_> {
     }
 
     fn look(&self) -> Result<Observed, ObserveError> {
-        observe::reachability(self.site.executor, &self.last.settings)
+        observe::reachability(self.site.executor, &self.last.settings, self.last.database_file())
     }
 
     fn course(&self, owner: Option<Owner>, observed: &Observed) -> Course {

@@ -5,6 +5,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 use pointsman_core::error::Reasoned;
 use pointsman_core::model::{Attributes, Digest, FileState};
+use rustix::fs::{IFlags, ioctl_getflags};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -27,6 +28,11 @@ impl DiskError {
     /// Whether the file or a directory above it is not there, or what is above it is no directory.
     pub fn is_not_found(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    }
+
+    /// Whether there was no room.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
 
@@ -198,11 +204,13 @@ pub fn temporary_beside(at: &Path) -> PathBuf {
 }
 
 /// Writes contents under the temporary name, with their mode, synced; gives that name.
+///
+/// Owner and `SELinux` label are those of the file that is there.
 pub fn stage(at: &Path, mode: u32, contents: &[u8]) -> Result<PathBuf, DiskError> {
-    stage_as(at, mode, None, contents)
+    stage_as(at, mode, attributes::of_file(at)?.as_ref(), contents)
 }
 
-/// [`stage`], with an owner and a label too: set before anybody sees the file by its name.
+/// [`stage`], with this owner and label: set before anybody sees the file by its name.
 fn stage_as(
     at: &Path,
     mode: u32,
@@ -220,6 +228,7 @@ fn stage_as(
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
         file.write_all(contents)?;
+        // before the mode, whose set-user-id bits a change of the owner takes away
         if let Some(wanted) = attributes {
             attributes::set(&file, wanted)?;
         }
@@ -237,8 +246,26 @@ fn stage_as(
 
 /// Renames a staged file to its name and syncs the directory.
 pub fn publish(staged: &Path, at: &Path) -> Result<(), DiskError> {
-    fs::rename(staged, at).map_err(failed("rename into place", at))?;
+    let renamed = fs::rename(staged, at);
+    if let Err(error) = renamed {
+        drop(fs::remove_file(staged));
+        return Err(failed("rename into place", at)(explained(error, at)));
+    }
     sync_directory_of(at)
+}
+
+/// Names the flag that makes root get a plain `EPERM`: `ioctl_iflags(2)`.
+pub(crate) fn explained(error: io::Error, at: &Path) -> io::Error {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error;
+    }
+    let fixed = [Some(at), at.parent()].into_iter().flatten().find(|path| {
+        let flags = File::open(path).ok().and_then(|file| ioctl_getflags(&file).ok());
+        flags.is_some_and(|flags| flags.intersects(IFlags::IMMUTABLE | IFlags::APPEND))
+    });
+    let Some(fixed) = fixed else { return error };
+    let words = format!("{error}: {} is immutable, see chattr -i", fixed.display());
+    io::Error::new(error.kind(), words)
 }
 
 /// [`HostRoot::write`] of a path that this process sees.
@@ -251,10 +278,25 @@ pub fn write_whole(at: &Path, mode: u32, contents: &[u8]) -> Result<(), DiskErro
 pub(crate) fn write_whole_as(
     at: &Path,
     mode: u32,
-    attributes: Option<&Attributes>,
+    attributes: &Attributes,
     contents: &[u8],
 ) -> Result<(), DiskError> {
-    publish(&stage_as(at, mode, attributes, contents)?, at)
+    publish(&stage_as(at, mode, Some(attributes), contents)?, at)
+}
+
+/// [`write_whole`] of what was somewhere else: where nothing is there, owner and `SELinux` label
+/// are those of `other`, if that is there.
+pub(crate) fn write_like(
+    at: &Path,
+    mode: u32,
+    contents: &[u8],
+    other: &Path,
+) -> Result<(), DiskError> {
+    let like = match attributes::of_file(at)? {
+        None => attributes::of_file(other)?,
+        there => there,
+    };
+    publish(&stage_as(at, mode, like.as_ref(), contents)?, at)
 }
 
 /// Makes a change of directory entries last through a power cut.

@@ -1,16 +1,18 @@
 //! The host's own tools: run in the host's namespaces, with a timeout, never the image's copies.
 
 use crate::disk::HostRoot;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use pointsman_core::error::Reasoned;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -19,8 +21,10 @@ pub(crate) const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/
 
 /// How much of a tool's output is kept, bytes.
 const OUTPUT_LIMIT: usize = 1 << 20;
-/// How long a pipe is waited for after the tool itself has ended.
+/// How long a pipe that is silent is waited for after the tool itself has ended.
 const AFTER_THE_END: Duration = Duration::from_millis(500);
+/// How long one is that is not.
+const AT_MOST: Duration = Duration::from_secs(5);
 
 /// How long a program that has just been written may be busy. libcni waits as long for a plugin.
 const BUSY: Duration = Duration::from_secs(5);
@@ -220,11 +224,13 @@ impl HostTools {
             // who does not want to read it does not have to
             drop(pipe.write_all(input.as_bytes()));
         }
-        let stdout = drain(child.stdout.take());
-        let stderr = drain(child.stderr.take());
+        let mut stdout = drain(child.stdout.take()).map_err(start)?;
+        let mut stderr = drain(child.stderr.take()).map_err(start)?;
         let Some(status) = wait(&mut child, limit).map_err(start)? else {
             return Err(CommandError::TimedOut { command: argv.join(" "), limit });
         };
+        stdout.tool_ended();
+        stderr.tool_ended();
         Ok(Output { status, stdout: stdout.text(), stderr: stderr.text() })
     }
 }
@@ -238,44 +244,96 @@ fn succeeded(argv: &[&str], output: Output) -> Result<Output, CommandError> {
     Err(CommandError::Failed { command: argv.join(" "), status: output.status, output: tail })
 }
 
-/// What comes out of a pipe, as far as it has come.
+/// What comes out of a pipe.
 struct Drain {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    end: Receiver<()>,
+    /// Closed when the tool has ended.
+    running: Option<PipeWriter>,
+    all: Receiver<Vec<u8>>,
 }
 
 impl Drain {
-    /// A daemon that the tool started may hold the pipe for ever: its end is waited for
-    /// only a moment, since the tool itself has ended.
-    fn text(self) -> String {
-        match self.end.recv_timeout(AFTER_THE_END) {
-            Ok(()) | Err(_) => {}
-        }
-        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&bytes).into_owned()
+    /// From now on the pipe may be one that only a daemon holds.
+    fn tool_ended(&mut self) {
+        self.running = None;
+    }
+
+    /// All that the tool has written: how long that takes, the reader decides, who has looked.
+    fn text(mut self) -> String {
+        self.tool_ended();
+        // a reader that is gone has nothing to tell
+        String::from_utf8_lossy(&self.all.recv().unwrap_or_default()).into_owned()
     }
 }
 
-fn drain(pipe: Option<impl Read + Send + 'static>) -> Drain {
-    let bytes = Arc::new(Mutex::new(Vec::new()));
-    let (ended, end) = channel();
-    let kept = Arc::clone(&bytes);
+/// Reads a pipe to its end, or until it is silent for [`AFTER_THE_END`] of the tool: what the
+/// tool wrote is in the pipe by then. A daemon that it started may hold the pipe for ever, and
+/// is read on, so that it is not ended by what it prints, but not waited for.
+fn drain(pipe: Option<impl Read + AsFd + Send + 'static>) -> io::Result<Drain> {
+    let (ended, running) = io::pipe()?;
+    let (tell, all) = channel();
     std::thread::spawn(move || {
-        let mut chunk = [0; 4096];
-        let mut pipe = pipe;
-        // an unreadable pipe means less to tell, not another outcome
-        while let Some(Ok(length @ 1..)) = pipe.as_mut().map(|pipe| pipe.read(&mut chunk)) {
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut pipe) = pipe else { return };
+        let mut kept = Vec::new();
+        let mut end = None;
+        while more_to_come(&pipe, &ended, &mut end) && read_some(&mut pipe, &mut kept) {}
+        // who does not wait any more does not want it
+        drop(tell.send(kept));
+        let mut unwanted = vec![0; OUTPUT_LIMIT];
+        while read_some(&mut pipe, &mut unwanted) {}
+    });
+    Ok(Drain { running: Some(running), all })
+}
+
+/// Waits until there is something to read; not for long once the tool has ended, the time of
+/// which is kept in `end`.
+fn more_to_come(pipe: &impl AsFd, ended: &PipeReader, end: &mut Option<Instant>) -> bool {
+    loop {
+        let (pipe, ended) = (pipe.as_fd(), ended.as_fd());
+        let waited = match end {
+            None => {
+                let mut both =
+                    [PollFd::new(pipe, PollFlags::POLLIN), PollFd::new(ended, PollFlags::POLLIN)];
+                let waited = poll(&mut both, PollTimeout::NONE);
+                let [pipe, ended] = both.map(|one| one.any().unwrap_or(true));
+                if ended {
+                    *end = Some(Instant::now());
+                }
+                if waited.is_ok() && !pipe {
+                    continue;
+                }
+                waited
+            }
+            // a daemon that never stops printing
+            Some(end) if end.elapsed() >= AT_MOST => return false,
+            Some(_) => {
+                // the kernel looks once more when the time is over
+                let limit = PollTimeout::try_from(AFTER_THE_END).unwrap_or(PollTimeout::MAX);
+                poll(&mut [PollFd::new(pipe, PollFlags::POLLIN)], limit)
+            }
+        };
+        match waited {
+            Ok(0) => return false,
+            Err(Errno::EINTR) => {}
+            // a pipe that cannot be waited for can be read
+            Ok(_) | Err(_) => return true,
+        }
+    }
+}
+
+/// Not at the end of it. An unreadable pipe means less to tell, not another outcome.
+fn read_some(pipe: &mut impl Read, kept: &mut Vec<u8>) -> bool {
+    let mut chunk = [0; 4096];
+    match pipe.read(&mut chunk) {
+        Ok(length @ 1..) => {
             // the rest is read too, so that the tool does not block, but not kept
             if kept.len() < OUTPUT_LIMIT {
                 kept.extend(chunk.iter().take(length));
             }
+            true
         }
-        match ended.send(()) {
-            Ok(()) | Err(_) => {}
-        }
-    });
-    Drain { bytes, end }
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
+        Ok(_) | Err(_) => false,
+    }
 }
 
 /// None where the child had to be killed.
@@ -311,6 +369,7 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
 mod tests {
     use super::*;
     use pointsman_core::error::chain;
+    use std::os::fd::BorrowedFd;
 
     #[test]
     fn a_tool_is_run_and_judged() {
@@ -338,6 +397,32 @@ mod tests {
         let output = HostTools::Here.run(&["sh", "-c", "sleep 30 & echo a"], limit).unwrap();
         assert_eq!(output.stdout, "a\n");
         assert!(start.elapsed() < limit);
+    }
+
+    /// A thread that the machine lets wait for longer than a daemon's pipe is waited for.
+    #[test]
+    fn what_a_tool_has_written_is_not_lost_on_a_machine_under_load() {
+        struct Late(PipeReader);
+        impl Read for Late {
+            fn read(&mut self, chunk: &mut [u8]) -> io::Result<usize> {
+                std::thread::sleep(2 * AFTER_THE_END);
+                self.0.read(chunk)
+            }
+        }
+        impl AsFd for Late {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.0.as_fd()
+            }
+        }
+        let (pipe, mut tool) = io::pipe().unwrap();
+        tool.write_all(b"all of it").unwrap();
+        drop(tool);
+        assert_eq!(drain(Some(Late(pipe))).unwrap().text(), "all of it");
+        // and one that a daemon holds open, which writes no more
+        let (pipe, mut tool) = io::pipe().unwrap();
+        tool.write_all(b"as much").unwrap();
+        assert_eq!(drain(Some(Late(pipe))).unwrap().text(), "as much");
+        drop(tool);
     }
 
     #[test]

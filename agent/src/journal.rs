@@ -5,6 +5,7 @@
 //! before the first step and is never removed, only replaced by the next one.
 
 use crate::disk::{self, DiskError, HostRoot};
+use crate::spare;
 use nix::fcntl::{Flock, FlockArg};
 use pointsman_core::checkpoint::Checkpoint;
 use pointsman_core::config::Settings;
@@ -60,8 +61,9 @@ pub struct Record {
     #[serde(default)]
     pub baseline: Option<Baseline>,
     /// The one that was last before this one, and has ended. When a boot's own transaction ends,
-    /// or one for another kernel than the running one, it is the last one again. When a repair
-    /// of what it had reached succeeds, its checkpoint is what is gone back to again.
+    /// or one for another kernel than the running one, or one that mends a part, it is the last
+    /// one again. When a repair of what it had reached succeeds, its checkpoint is what is gone
+    /// back to again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former: Option<Box<Self>>,
 }
@@ -84,6 +86,11 @@ impl Record {
     /// Whether it is a boot's own.
     pub fn is_of_boot(&self) -> bool {
         matches!(self.goal, Goal::Boot { .. })
+    }
+
+    /// Where Open vSwitch had its database when this one began.
+    pub fn database_file(&self) -> Option<&str> {
+        self.checkpoint.before.ovs.file.as_deref()
     }
 
     /// What this one repairs, where it is a repair.
@@ -258,7 +265,13 @@ impl Journal {
         let path = self.directory.join("journal.json");
         let text = serde_json::to_vec(record)
             .map_err(|source| JournalError::Garbled { path: path.clone(), source })?;
-        disk::write_whole(&path, 0o600, &text).map_err(|source| JournalError::Disk { path, source })
+        spare::write_whole(&path, 0o600, &text)
+            .map_err(|source| JournalError::Disk { path, source })?;
+        // not a condition: a way back is taken without a record too
+        if let Err(error) = spare::keep(&self.directory, text.len()) {
+            tracing::warn!(%error, "no room could be kept for what a full disk has to take");
+        }
+        Ok(())
     }
 
     /// Starts the list of a transaction's steps anew; its clock starts with `began`.
@@ -369,9 +382,11 @@ fn lock_of(directory: &Path, who: &str) -> Result<Flock<File>, JournalError> {
 
 /// Tells whoever finds the lock taken by whom.
 fn sign(mut lock: &File, who: &str) -> io::Result<()> {
-    lock.set_len(0)?;
+    // over what is there, and only then shorter: a full disk gives no block back that was let go
+    let text = format!("{who}pid {}\n", std::process::id());
     lock.rewind()?;
-    write!(lock, "{who}pid {}", std::process::id())
+    lock.write_all(text.as_bytes())?;
+    lock.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
 }
 
 /// What every version of a record begins with.
@@ -383,7 +398,8 @@ struct Version {
 fn holder(mut file: File) -> String {
     let mut text = String::new();
     match file.read_to_string(&mut text) {
-        Ok(_) if !text.is_empty() => text,
+        // behind the line may be more, of a longer name
+        Ok(_) if !text.is_empty() => text.lines().next().unwrap_or_default().to_owned(),
         Ok(_) | Err(_) => "of unknown pid".into(),
     }
 }

@@ -149,11 +149,11 @@ mod tests {
     #[test]
     fn what_was_staged_before_a_boots_own_transaction_is_staged_still() {
         let observed = Observed::default();
-        let staged = record(Goal::Cni, Phase::Ended(End::Reached), None);
-        assert_eq!(staged_by(&staged, &observed), Some(&Goal::Cni));
+        let staged = record(Goal::cni(), Phase::Ended(End::Reached), None);
+        assert_eq!(staged_by(&staged, &observed), Some(&Goal::cni()));
         for phase in [Phase::Applying, Phase::Ended(End::Reached), Phase::Ended(End::Degraded)] {
             let boots = record(Goal::Boot { to: Owner::Uplink }, phase, Some(staged.clone()));
-            assert_eq!(staged_by(&boots, &observed), Some(&Goal::Cni), "{phase}");
+            assert_eq!(staged_by(&boots, &observed), Some(&Goal::cni()), "{phase}");
         }
         let mut elsewhere = staged;
         elsewhere.checkpoint.before.host.boot_id = "another".into();

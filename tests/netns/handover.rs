@@ -23,7 +23,8 @@ fn node() -> OvsFixture {
 }
 
 fn observe(ovs: &OvsFixture) -> Observed {
-    let ovs = pointsman::observe::ovs::observe(&ovs.socket()).unwrap();
+    let ovs = pointsman::observe::ovs::observe(&ovs.socket(), &pointsman::disk::HostRoot::new("/"))
+        .unwrap();
     let mut network = read();
     pointsman::observe::sysctl::read(&mut network, &[NIC, BRIDGE]).unwrap();
     Observed { network, ovs, ..Observed::default() }

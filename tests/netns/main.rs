@@ -1,6 +1,7 @@
 //! The handover on a real kernel: dumps, steps, whole moves with a real Open vSwitch on the
 //! user-space datapath. Each test has a network namespace of its own; `ip` is the second witness.
 
+mod announce;
 mod dumps;
 mod handover;
 mod lossless;

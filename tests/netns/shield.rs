@@ -116,6 +116,22 @@ fn a_shield_is_raised_and_taken_away_however_often() {
     assert_eq!(ruleset(), Vec::<Value>::new());
 }
 
+/// Nothing of it is left, the move goes on, and what that may cost is said.
+#[test]
+fn a_shield_that_fails_while_it_is_raised_is_a_note() {
+    enter();
+    let before = links();
+    // more than a veth can have
+    let step = Step::RaiseShield { uplink: NIC.into(), mac: MAC.into(), mtu: 70_000 };
+    let mut notes = Vec::new();
+    let executor = super::executor(std::path::Path::new("/nonexistent"));
+    executor.apply_noting(&pointsman_core::plan::Step::Handover(step), &mut notes).unwrap();
+    for words in ["no shield can be raised", NIC, "packets may be lost"] {
+        assert!(notes.len() == 1 && notes[0].contains(words), "{words} is not in {notes:?}");
+    }
+    assert_eq!((links(), read().shield), (before, Shield::default()));
+}
+
 /// As a killed agent, or a person, may leave it.
 #[test]
 fn what_is_left_of_a_shield_is_seen_and_replaced() {

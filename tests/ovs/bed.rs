@@ -11,7 +11,7 @@ use pointsman_core::goal::Goal;
 use pointsman_core::phase::{End, Phase};
 use pointsman_core::plan::handover::Owner;
 use pointsman_core::plan::{Step, ovs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use support::netns::Peer;
 use support::ovs::{OvsFixture, command};
 
@@ -22,6 +22,16 @@ pub struct Nobody;
 
 impl Progress for Nobody {
     fn tell(&self, _: Phase, _: &str) {}
+}
+
+/// What the agent is told of a node with its database there; more lines, and more reasons accepted.
+pub fn configuration(socket: &Path, more: &str, accept: &[&str]) -> String {
+    let accept = [&["UplinkNotPersistent"], accept].concat();
+    format!(
+        "[node]\nuplink = \"nic0\"\novsdb = \"unix:{}\"\naccept = {accept:?}\n\
+         [switch]\nconfirm_timeout = \"3s\"\n{more}",
+        socket.display()
+    )
 }
 
 /// A NIC with an address and a gateway behind it, Open vSwitch, and a journal.
@@ -39,7 +49,11 @@ pub struct Bed {
 
 impl Bed {
     pub fn new() -> Self {
-        let ovs = OvsFixture::start();
+        Self::of(OvsFixture::start(), "", &[])
+    }
+
+    /// With more lines of configuration, and more reasons accepted.
+    pub fn of(ovs: OvsFixture, more: &str, accept: &[&str]) -> Self {
         make_nic("nic0");
         let gateway = Peer::start();
         gateway.takes("nic0-peer");
@@ -48,18 +62,22 @@ impl Bed {
         command(&["ip", "route", "add", "default", "via", "192.0.2.1"]);
         ovs.vsctl(&["add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev"]);
         let socket = ovs.socket();
-        let text = format!(
-            "[node]\nuplink = \"nic0\"\novsdb = \"unix:{}\"\naccept = [\"UplinkNotPersistent\"]\n\
-             [switch]\nconfirm_timeout = \"3s\"\n",
-            socket.display()
-        );
-        let settings = Settings::parse(&text).unwrap();
+        let settings = Settings::parse(&configuration(&socket, more, accept)).unwrap();
         let state = tempfile::tempdir().unwrap();
         let journal = Some(Journal::open(state.path()).unwrap());
         let program: PathBuf = support::program::release("pointsman").unwrap();
         let deadman = DeadMan::of_program(&program);
         let executor = Executor { store: state.path().join("store"), ..executor(&socket) };
         Self { ovs, gateway, program, state, settings, executor, journal, deadman }
+    }
+
+    /// The same with another state directory, and another program as the dead-man's.
+    pub fn kept_in(mut self, state: tempfile::TempDir, program: &Path) -> Self {
+        self.journal = Some(Journal::open(state.path()).unwrap());
+        self.executor.store = state.path().join("store");
+        self.deadman = DeadMan::of_program(program);
+        self.state = state;
+        self
     }
 
     pub fn site<'a>(&'a self, progress: &'a (dyn Progress + Sync)) -> Site<'a> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use support::ovs::OvsFixture;
 
 #[test]
-fn a_nic_that_does_not_exist_is_told_in_vswitchds_words_and_leaves_no_row() {
+fn a_nic_that_does_not_exist_is_told_in_vswitchds_words() {
     let ovs = OvsFixture::start();
     apply(&ovs.socket(), add_bridge("br-int")).unwrap();
     let error = apply(&ovs.socket(), add_port("br-int", "nope0")).unwrap_err();
@@ -12,6 +12,9 @@ fn a_nic_that_does_not_exist_is_told_in_vswitchds_words_and_leaves_no_row() {
     assert!(!error.is_transient());
     let text = chain(&error);
     assert!(text.contains("could not open network device nope0 (No such device)"), "{text}");
+    // no step takes anything back: the row is there for the way back to find
+    assert_eq!(ovs.vsctl(&["--no-wait", "list-ports", "br-int"]), "nope0");
+    apply(&ovs.socket(), remove_port("br-int", "nope0")).unwrap();
     assert_eq!(ovs.vsctl(&["list-ports", "br-int"]), "");
 }
 

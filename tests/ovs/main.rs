@@ -6,13 +6,21 @@
 mod bed;
 mod boot;
 mod conflict;
+mod cuts;
 mod daemons;
+mod elsewhere;
 mod failures;
 mod flows;
+mod full;
 mod garbage;
+mod lockstep;
+mod ordered;
 mod rescue;
+mod spared;
 mod steps;
+mod stopped;
 mod way_back;
+mod witness;
 
 use pointsman::apply::{ApplyError, Executor};
 use pointsman::disk::HostRoot;
@@ -40,7 +48,7 @@ fn apply(socket: &Path, step: OvsStep) -> Result<(), ApplyError> {
 }
 
 fn observe(socket: &Path) -> Ovs {
-    pointsman::observe::ovs::observe(socket).unwrap()
+    pointsman::observe::ovs::observe(socket, &HostRoot::new("/")).unwrap()
 }
 
 fn add_bridge(bridge: &str) -> OvsStep {

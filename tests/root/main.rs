@@ -2,4 +2,5 @@
 
 mod cni;
 mod modules;
+mod numbers;
 mod way_back;

@@ -4,7 +4,8 @@
 use crate::cni::{BIN, CONF, Host, conflist, plugin};
 use pointsman::deadman::DeadMan;
 use pointsman::journal::{Journal, Record};
-use pointsman::transaction::{Outcome, Progress, Site};
+pub use pointsman::transaction::Outcome;
+use pointsman::transaction::{Progress, Site};
 use pointsman_core::config::Settings;
 use pointsman_core::goal::Goal;
 use pointsman_core::phase::{End, Phase};
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 /// Told of every step; does what the test wants at each.
-struct Saboteur<F>(Mutex<F>);
+pub struct Saboteur<F>(pub Mutex<F>);
 
 impl<F: FnMut(Phase, &str) + Send> Progress for Saboteur<F> {
     fn tell(&self, phase: Phase, words: &str) {
@@ -22,7 +23,7 @@ impl<F: FnMut(Phase, &str) + Send> Progress for Saboteur<F> {
 }
 
 /// Nobody disturbs.
-fn calm() -> Saboteur<impl FnMut(Phase, &str) + Send> {
+pub fn calm() -> Saboteur<impl FnMut(Phase, &str) + Send> {
     Saboteur(Mutex::new(|_: Phase, _: &str| {}))
 }
 
@@ -56,16 +57,16 @@ fn writes_conflist(words: &str) -> bool {
 }
 
 /// A host with an older CNI, its settings and its journal.
-struct Case {
-    host: Host,
+pub struct Case {
+    pub host: Host,
     settings: Settings,
-    journal: Journal,
+    pub journal: Journal,
     /// Never armed: nothing here touches the network.
     deadman: DeadMan,
 }
 
 impl Case {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let host = Host::new();
         host.put(&format!("{BIN}/nsx"), 0o755, &plugin("host-local"));
         host.put(&format!("{CONF}/10-nsx.conflist"), 0o640, conflist("4.1.9").as_bytes());
@@ -80,7 +81,7 @@ impl Case {
         Barred { path: self.host.at(directory) }
     }
 
-    fn site<'a>(&'a self, progress: &'a (dyn Progress + Sync)) -> Site<'a> {
+    pub fn site<'a>(&'a self, progress: &'a (dyn Progress + Sync)) -> Site<'a> {
         Site {
             settings: &self.settings,
             executor: &self.host.executor,
@@ -91,11 +92,11 @@ impl Case {
         }
     }
 
-    fn apply(&self, progress: &(dyn Progress + Sync)) -> Outcome {
-        self.site(progress).carry_out(&Goal::Cni, None).unwrap()
+    pub fn apply(&self, progress: &(dyn Progress + Sync)) -> Outcome {
+        self.site(progress).carry_out(&Goal::cni(), None).unwrap()
     }
 
-    fn record(&self) -> Record {
+    pub fn record(&self) -> Record {
         self.journal.read().unwrap().unwrap()
     }
 }

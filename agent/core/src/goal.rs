@@ -36,7 +36,14 @@ pub enum Goal {
         activate: Activate,
     },
     /// The CNI files alone.
-    Cni,
+    Cni {
+        /// Which.
+        #[serde(default)]
+        to: cni::Toward,
+        /// What a person has said yes to.
+        #[serde(default)]
+        consent: cni::Consent,
+    },
     /// After a boot: of the network alone, whatever else the configuration asks for.
     Boot {
         /// The bridge, which has the uplink already; or the uplink, which is freed.
@@ -44,7 +51,16 @@ pub enum Goal {
     },
 }
 
+fn cni_want(target: cni::Target, consent: cni::Consent, settings: &Settings) -> cni::Want {
+    cni::Want { target, paths: settings.paths.clone(), consent }
+}
+
 impl Goal {
+    /// The payload's CNI files alone, without any consent.
+    pub fn cni() -> Self {
+        Self::Cni { to: cni::Toward::Payload, consent: cni::Consent::default() }
+    }
+
     /// The steps from an observation to this goal.
     ///
     /// `way_back` is the checkpoint of the transaction that is under way, if one is.
@@ -76,9 +92,8 @@ impl Goal {
                     modules::Want { kernel: kernel.clone(), target: *target, activate: *activate };
                 modules::plan_modules(&want, observed, way_back, &settings.paths)
             }
-            Self::Cni => {
-                let want =
-                    cni::Want { target: cni::Target::Payload, paths: settings.paths.clone() };
+            Self::Cni { to, consent } => {
+                let want = cni_want(cni::Target::To(*to), *consent, settings);
                 cni::plan_cni(&want, observed, way_back)
             }
             Self::Boot { to } => boot::plan(*to, settings, observed, way_back),
@@ -110,7 +125,7 @@ impl Goal {
         match self {
             Self::Profile { profile, .. } => profile.addresses == AddressesChoice::Bridge,
             Self::Handover { to, .. } | Self::Boot { to } => *to == Owner::Bridge,
-            Self::Modules { .. } | Self::Cni => false,
+            Self::Modules { .. } | Self::Cni { .. } => false,
         }
     }
 
@@ -119,7 +134,7 @@ impl Goal {
     pub fn may_touch_network(&self) -> bool {
         match self {
             Self::Profile { .. } | Self::Handover { .. } | Self::Boot { .. } => true,
-            Self::Modules { .. } | Self::Cni => false,
+            Self::Modules { .. } | Self::Cni { .. } => false,
         }
     }
 
@@ -147,8 +162,8 @@ impl Goal {
                 };
                 modules::plan_modules(&want, observed, Some(checkpoint), &settings.paths)
             }
-            Self::Cni => {
-                let want = cni::Want { target: cni::Target::Before, paths: settings.paths.clone() };
+            Self::Cni { to, consent } => {
+                let want = cni_want(cni::Target::Before(*to), *consent, settings);
                 cni::plan_cni(&want, observed, Some(checkpoint))
             }
             // before it the uplink was held: that is nothing to come back to
@@ -182,7 +197,10 @@ impl fmt::Display for Goal {
                 write!(f, "the payload's modules for {kernel}")
             }
             Self::Modules { kernel, .. } => write!(f, "the in-tree modules for {kernel}"),
-            Self::Cni => f.write_str("the payload's CNI files"),
+            Self::Cni { to: cni::Toward::Payload, .. } => f.write_str("the payload's CNI files"),
+            Self::Cni { to: cni::Toward::Absent, .. } => {
+                f.write_str("the CNI files from before Pointsman")
+            }
             Self::Boot { to: Owner::Bridge } => f.write_str("addresses on the bridge after a boot"),
             Self::Boot { to: Owner::Uplink } => f.write_str("addresses on the uplink after a boot"),
         }

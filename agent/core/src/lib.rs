@@ -34,4 +34,5 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod request;
+pub mod rivalry;
 pub mod version;

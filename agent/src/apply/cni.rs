@@ -4,6 +4,7 @@ use super::file::{boxed, expect};
 use super::{Applied, Executor};
 use crate::disk;
 use crate::host_command::{CommandError, HostTools, Output, while_busy};
+use crate::ledger;
 use pointsman_core::error::Reasoned;
 use pointsman_core::plan::cni::Step;
 use pointsman_core::plan::file::{Source, staged_beside};
@@ -68,6 +69,7 @@ impl Reasoned for ProbeError {
 impl Executor {
     pub(super) fn apply_cni(&self, step: &Step) -> Applied {
         match step {
+            Step::Note { ledger } => ledger::write(&self.store, ledger.as_ref()).map_err(boxed),
             Step::ProbePlugin { path, source, sha256, cni_version } => {
                 let source = Source::Payload(source.clone());
                 let contents = self.contents(&source, *sha256).map_err(boxed)?;

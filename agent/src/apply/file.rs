@@ -18,20 +18,12 @@ const LIMIT: u64 = 256 << 20;
 enum FileError {
     #[error("{path} holds {found} where {expected} was expected; it was left as it is")]
     Unexpected { path: String, expected: String, found: String },
-    #[error("{operation} {path}")]
-    Failed {
-        operation: &'static str,
-        path: String,
-        #[source]
-        source: io::Error,
-    },
 }
 
 impl Reasoned for FileError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Unexpected { .. } => "ContentMismatch",
-            Self::Failed { .. } => "FileOperationFailed",
         }
     }
 
@@ -50,30 +42,41 @@ impl Executor {
             Step::Keep { path, sha256 } => {
                 let contents = self.root.read(path, LIMIT).map_err(boxed)?;
                 expect(path, &contents, *sha256)?;
-                self.keep(&contents, *sha256).map_err(boxed)
+                let at = self.root.locate(path).map_err(boxed)?;
+                self.keep(&contents, *sha256, &at).map_err(boxed)
             }
             Step::Write { path, mode, source, sha256 } => {
                 let contents = self.contents(source, *sha256).map_err(boxed)?;
                 expect(path, &contents, *sha256)?;
-                self.root.write(path, *mode, &contents).map_err(boxed)
+                let at = self.root.locate(path).map_err(boxed)?;
+                match source {
+                    Source::Store => {
+                        let kept = self.store.join(sha256.to_string());
+                        disk::write_like(&at, *mode, &contents, &kept).map_err(boxed)
+                    }
+                    Source::Payload(_) | Source::Inline(_) => {
+                        disk::write_whole(&at, *mode, &contents).map_err(boxed)
+                    }
+                }
             }
             Step::MakeDirectory { path, mode } => self.make_directory(path, *mode),
             Step::Link { path, target } => self.root.link(path, target).map_err(boxed),
             Step::Remove { path, sha256 } => self.remove(path, *sha256),
             Step::RemoveDirectory { path } => {
                 let at = self.root.locate(path).map_err(boxed)?;
-                fs::remove_dir(&at).map_err(failed("remove the directory", path))?;
+                fs::remove_dir(&at).map_err(failed("remove the directory", &at))?;
                 disk::sync_directory_of(&at).map_err(boxed)
             }
         }
     }
 
-    fn keep(&self, contents: &[u8], sha256: Digest) -> Result<(), DiskError> {
+    /// With owner and label, for the day when it is put back.
+    fn keep(&self, contents: &[u8], sha256: Digest, like: &Path) -> Result<(), DiskError> {
         let at = self.store.join(sha256.to_string());
         if disk::state_of(&at)?.and_then(|state| state.sha256()) == Some(sha256) {
             return Ok(());
         }
-        disk::write_whole(&at, 0o600, contents)
+        disk::write_like(&at, 0o600, contents, like)
     }
 
     /// The bytes that a [`Source`] stands for.
@@ -94,10 +97,10 @@ impl Executor {
             return Ok(());
         }
         let created = fs::DirBuilder::new().mode(mode).create(&at);
-        created.map_err(failed("make the directory", path))?;
+        created.map_err(failed("make the directory", &at))?;
         // the umask has taken bits away
         let mode = fs::Permissions::from_mode(mode);
-        fs::set_permissions(&at, mode).map_err(failed("set the mode of", path))?;
+        fs::set_permissions(&at, mode).map_err(failed("set the mode of", &at))?;
         disk::sync_directory_of(&at).map_err(boxed)
     }
 
@@ -113,14 +116,14 @@ impl Executor {
                 return Err(boxed(FileError::Unexpected { path: path.into(), expected, found }));
             }
         }
-        fs::remove_file(&at).map_err(failed("remove", path))?;
+        fs::remove_file(&at).map_err(failed("remove", &at))?;
         disk::sync_directory_of(&at).map_err(boxed)
     }
 }
 
-fn failed(operation: &'static str, path: &str) -> impl FnOnce(io::Error) -> Box<dyn Reasoned> {
-    let path = path.to_owned();
-    move |source| boxed(FileError::Failed { operation, path, source })
+fn failed(operation: &'static str, at: &Path) -> impl FnOnce(io::Error) -> Box<dyn Reasoned> {
+    let at = at.to_owned();
+    move |source| boxed(disk::failed(operation, &at)(disk::explained(source, &at)))
 }
 
 pub(super) fn expect(path: &str, contents: &[u8], sha256: Digest) -> Applied {

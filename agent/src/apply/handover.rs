@@ -10,13 +10,14 @@ use crate::observe::network::rp_filter_path;
 use crate::observe::sysctl;
 use crate::probe;
 use netlink_packet_route::AddressFamily;
-use pointsman_core::error::Reasoned;
+use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::model::{Address, Route, Rule};
 use pointsman_core::plan::handover::{OWN_PROTOCOL, Step, canonical, exact, legs, place};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use thiserror::Error;
 
@@ -61,13 +62,20 @@ fn boxed<E: Reasoned>(error: E) -> Box<dyn Reasoned> {
 
 impl Executor {
     #[expect(clippy::unused_self, reason = "one shape for every noun")]
-    pub(super) fn apply_handover(&self, step: &Step) -> Applied {
+    pub(super) fn apply_handover(&self, step: &Step, notes: &mut Vec<String>) -> Applied {
         match step {
             Step::SetRpFilter { link, value } => {
                 return write(rp_filter_path(link), i64::from(*value));
             }
             Step::SetSysctl { link, key, value } => return write(sysctl::path(link, key), *value),
-            Step::RaiseShield { uplink, mac, mtu } => return shield::raise(uplink, mac, *mtu),
+            Step::RaiseShield { uplink, mac, mtu } => {
+                notes.extend(shield::raise(uplink, mac, *mtu)?);
+                return Ok(());
+            }
+            Step::Announce { link, addresses, router } => {
+                notes.extend(announce(link, addresses, *router));
+                return Ok(());
+            }
             Step::LowerShield => return shield::lower(),
             Step::DeleteShieldLinks => return shield::delete_links(),
             Step::AskGateways { link, beside, gateways } => {
@@ -77,6 +85,15 @@ impl Executor {
         }
         Host::open().map_err(boxed)?.carry_out(step)
     }
+}
+
+/// Why nobody was told, where it was so: nothing is lost by that for long.
+fn announce(link: &str, addresses: &[IpAddr], router: bool) -> Option<String> {
+    let error = probe::announce(link, addresses, router).err()?;
+    Some(format!(
+        "the addresses were not announced out of {link} ({}): a switch that has forgotten its port learns it from the next packet",
+        chain(&error)
+    ))
 }
 
 fn write(path: String, value: i64) -> Applied {
@@ -109,7 +126,8 @@ impl Host {
             | Step::RaiseShield { .. }
             | Step::LowerShield
             | Step::DeleteShieldLinks
-            | Step::AskGateways { .. } => Ok(()),
+            | Step::AskGateways { .. }
+            | Step::Announce { .. } => Ok(()),
             Step::SetUp { link } => return self.set_up(link),
             Step::AddAddress(address) => return self.add_address(address),
             Step::SetMtu { link, mtu } => self.ask(netlink::link::set_mtu(&self.links, link, *mtu)),

@@ -25,7 +25,7 @@ impl Executor {
         steps.extend(settled.cloned().map(Step::SettleAddress));
         let routes = port.routes.clone();
         steps.extend((!routes.is_empty()).then_some(Step::AddRoutes { routes }));
-        steps.iter().try_for_each(|step| self.apply_handover(step))
+        steps.iter().try_for_each(|step| self.apply_handover(step, &mut Vec::new()))
     }
 }
 

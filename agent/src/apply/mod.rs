@@ -102,9 +102,15 @@ type Applied = Result<(), Box<dyn Reasoned>>;
 impl Executor {
     /// Carries out one step.
     pub fn apply(&self, step: &Step) -> Result<(), ApplyError> {
+        self.apply_noting(step, &mut Vec::new())
+    }
+
+    /// [`Self::apply`]; a step that came to nothing and stands in nobody's way says in `notes`
+    /// why, and what that costs.
+    pub fn apply_noting(&self, step: &Step, notes: &mut Vec<String>) -> Result<(), ApplyError> {
         let applied = match step {
             Step::File(step) => self.apply_file(step),
-            Step::Handover(step) => self.apply_handover(step),
+            Step::Handover(step) => self.apply_handover(step, notes),
             Step::Ovs(step) => self.apply_ovs(step),
             Step::Modules(step) => self.apply_modules(step),
             Step::Cni(step) => self.apply_cni(step),

@@ -62,7 +62,7 @@ impl Executor {
         let contents = self.contents(source, sha256).map_err(boxed)?;
         expect(path, &contents, sha256)?;
         let at = self.root.locate(path).map_err(boxed)?;
-        disk::write_whole_as(&at, mode, Some(attributes), &contents).map_err(boxed)
+        disk::write_whole_as(&at, mode, attributes, &contents).map_err(boxed)
     }
 
     pub(super) fn make_staging(&self, path: &str, attributes: &Attributes) -> Applied {
@@ -153,7 +153,7 @@ fn copy_whole(from: &Path, to: &Path) -> Result<(), DiskError> {
         Some(FileState::Symlink { target }) => disk::link_whole(to, &target),
         Some(FileState::Regular { mode, .. }) => {
             let contents = fs::read(from).map_err(disk::failed("read", from))?;
-            disk::write_whole_as(to, mode, Some(&attributes::of(from)?), &contents)
+            disk::write_whole_as(to, mode, &attributes::of(from)?, &contents)
         }
         _ => Err(disk::failed("copy", from)(io::ErrorKind::InvalidInput.into())),
     }

@@ -43,7 +43,9 @@ impl Executor {
             Step::AddPort { bridge, port, ofport } => self.add_port(bridge, port, *ofport),
             Step::RemovePort { bridge, port } => self.remove_port(bridge, port),
             Step::ForgetPort { bridge, port } => self.forget_port(bridge, port),
-            Step::ForgetPortOnDisk { bridge, port } => self.forget_port_on_disk(bridge, port),
+            Step::ForgetPortOnDisk { bridge, port, file } => {
+                self.forget_port_on_disk((bridge, port), file.as_deref())
+            }
             Step::EndVswitchd => self.end_daemon("ovs-vswitchd"),
             Step::EndServer => self.end_daemon("ovsdb-server"),
             Step::DeleteBridge { bridge } => self.delete_bridge(bridge),
@@ -77,16 +79,8 @@ impl Executor {
     fn add_port(&self, bridge: &str, port: &str, ofport: Option<i64>) -> Applied {
         let mut client = self.ovsdb_client()?;
         let changed = ovsdb::add_port(&mut client, bridge, port, ofport).map_err(boxed)?;
-        let made = wait_for_port(&mut client, bridge, port, changed);
-        if let Err(error) = &made
-            && error.reason() == "OvsPortFailed"
-            && changed != Changed::Nothing
-        {
-            // else vswitchd would take the device whenever it appears, unasked; what
-            // failed first is what is told
-            drop(ovsdb::remove_port(&mut client, bridge, port));
-        }
-        made?;
+        // a row that fails stays: the way back finds it where everybody sees it, and plans it away
+        wait_for_port(&mut client, bridge, port, changed)?;
         match ofport.filter(|_| changed != Changed::Nothing) {
             // vswitchd keeps the number that a port has
             Some(_) => ovsdb::end_request_of_number(&mut client, port).map(drop).map_err(boxed),

@@ -2,7 +2,7 @@
 
 use super::{Applied, Executor};
 use crate::apply::ovs::wait_until;
-use crate::ovsdb::{self, is_alive, living};
+use crate::ovsdb::{self, OvsdbError, is_alive, living};
 use crate::process::{Identity, Process};
 use pointsman_core::error::Reasoned;
 use std::io;
@@ -45,10 +45,22 @@ impl Executor {
         ovsdb::remove_port(&mut client, bridge, port).map(drop).map_err(boxed)
     }
 
-    /// A host without a database has nothing that could be forgotten.
-    pub(super) fn forget_port_on_disk(&self, bridge: &str, port: &str) -> Applied {
-        let Some(file) = ovsdb::database_file(&self.root) else { return Ok(()) };
-        ovsdb::remove_port_from_file(&self.tools, &file, (bridge, port), TOOL).map_err(boxed)
+    /// A file that is not there is no success: the row that is in it somewhere would have the
+    /// device taken again.
+    pub(super) fn forget_port_on_disk(
+        &self,
+        (bridge, port): (&str, &str),
+        file: Option<&str>,
+    ) -> Applied {
+        let found = match file {
+            Some(file) => ovsdb::is_file(&self.root, file).then(|| file.to_owned()),
+            None => ovsdb::database_file(&self.root),
+        };
+        let found = found.ok_or_else(|| {
+            let (bridge, port) = (bridge.to_owned(), port.to_owned());
+            boxed(OvsdbError::FileMissing { bridge, port, sought: ovsdb::sought(file) })
+        })?;
+        ovsdb::remove_port_from_file(&self.tools, &found, (bridge, port), TOOL).map_err(boxed)
     }
 
     /// By SIGKILL, the process that watches over it first; and systemd is told not to start

@@ -5,6 +5,7 @@ use crate::netlink::nftables::shield;
 use crate::netlink::{self, Connection, Links, NetlinkError, veth};
 use pointsman_core::error::{Reasoned, chain};
 use pointsman_core::model::{Address, SHIELD_ENTRY, SHIELD_EXIT};
+use pointsman_core::plan::handover::unshielded;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
@@ -67,15 +68,17 @@ impl Reasoned for ShieldError {
     }
 }
 
-/// Raises it anew, or leaves nothing of it.
-pub(super) fn raise(uplink: &str, mac: &str, mtu: u32) -> Applied {
+/// Raises it anew, or leaves nothing of it and says what that costs.
+pub(super) fn raise(
+    uplink: &str,
+    mac: &str,
+    mtu: u32,
+) -> Result<Option<String>, Box<dyn Reasoned>> {
     take_away().map_err(boxed)?;
-    if let Err(error) = try_to_raise(uplink, mac, mtu) {
-        // half of one would lose everything
-        take_away().map_err(boxed)?;
-        tracing::warn!(error = %chain(&error), uplink, "no shield: a few packets may be lost");
-    }
-    Ok(())
+    let Err(error) = try_to_raise(uplink, mac, mtu) else { return Ok(None) };
+    // half of one would lose everything
+    take_away().map_err(boxed)?;
+    Ok(Some(unshielded(uplink, &chain(&error))))
 }
 
 /// The rule alone: what it has sent to the devices is still to come out of them.

@@ -13,6 +13,7 @@ use pointsman_core::error::Reasoned;
 use pointsman_core::goal::Goal;
 use pointsman_core::model::Observed;
 use pointsman_core::phase::{End, Phase};
+use pointsman_core::plan::cni::{self, Fate, Target, Want};
 use pointsman_core::plan::{Plan, modules};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,15 +35,32 @@ pub(super) fn plan(options: &Options, subject: &Subject) -> Result<Exit> {
             return Ok(Exit::Refused);
         }
     };
+    let fates = fates(&goal, &settings, &observed, &plan);
     if options.json {
-        println!("{}", show::json(&explained(&plan)));
-    } else if plan.is_empty() {
+        let mut explained = explained(&plan);
+        if let (Some(fields), false) = (explained.as_object_mut(), fates.is_empty()) {
+            fields.insert("files".into(), serde_json::to_value(&fates).unwrap_or_default());
+        }
+        println!("{}", show::json(&explained));
+        return Ok(if plan.is_empty() { Exit::Done } else { Exit::Pending });
+    }
+    for Fate { path, action, why } in &fates {
+        println!("file: {action} {path}: {why}");
+    }
+    if plan.is_empty() {
         print!("{plan}");
         println!("nothing to do: {goal} is what the host has");
     } else {
         print!("{plan}");
     }
     Ok(if plan.is_empty() { Exit::Done } else { Exit::Pending })
+}
+
+/// What becomes of each CNI file, where CNI files are all that is asked about.
+fn fates(goal: &Goal, settings: &Settings, observed: &Observed, plan: &Plan) -> Vec<Fate> {
+    let Goal::Cni { to, consent } = goal else { return Vec::new() };
+    let (target, paths) = (Target::To(*to), settings.paths.clone());
+    cni::fates(&Want { target, paths, consent: *consent }, observed, plan)
 }
 
 /// The plan that is carried out, as it is; and beside each step what it does and why.
@@ -194,7 +212,10 @@ fn goal(
             let activate: Activate = options.activate.unwrap_or(settings.switch.activate);
             Ok(Goal::Modules { kernel, target, activate })
         }
-        Subject::Cni => Ok(Goal::Cni),
+        Subject::Cni => {
+            let (to, consent) = (options.toward().map_err(usage)?, options.consent);
+            Ok(Goal::Cni { to, consent })
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::telemetry::LogFormat;
 use lexopt::prelude::{Long, Value};
 use lexopt::{Parser, ValueExt};
 use pointsman_core::config::Activate;
+use pointsman_core::plan::cni::{Consent, Toward};
 use pointsman_core::plan::handover::{Owner, coexistence};
 use pointsman_core::plan::modules::Target;
 use std::ffi::OsString;
@@ -20,7 +21,9 @@ usage: pointsman [OPTION...] COMMAND
   plan | apply --profile P              a whole switch, with or without a cluster
   handover plan | apply --to bridge|uplink [--delete-bridge]
   modules  plan | apply --to in-tree|payload [--kernel K] [--activate live|reboot]
-  cni      plan | apply
+  cni      plan | apply [--to payload|absent] [--allow-downgrade] [--replace-loopback]
+  undo [--force]                        the CNI files as they were before Pointsman's first
+                                        installation: cni apply --to absent
   restore                               take the way back of the open or last transaction
   restore --boot                        after a boot: make the node reachable, as the last
                                         transaction left it; for the unit before kubelet
@@ -86,6 +89,8 @@ pub(super) struct Options {
     pub(super) kernel: Option<String>,
     pub(super) activate: Option<Activate>,
     pub(super) delete_bridge: bool,
+    /// Of `cni` and `undo`.
+    pub(super) consent: Consent,
     pub(super) boot: bool,
     pub(super) json: bool,
     pub(super) log_format: LogFormat,
@@ -109,6 +114,7 @@ impl Default for Options {
             kernel: None,
             activate: None,
             delete_bridge: false,
+            consent: Consent::default(),
             boot: false,
             json: false,
             log_format: LogFormat::Plain,
@@ -145,6 +151,10 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Options,
             lexopt::Arg::Short(_) => return Err(arg.unexpected()),
         }
     }
+    if let ["undo"] | ["cni", "undo"] = words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        words = vec!["cni".into(), "apply".into()];
+        options.to = Some("absent".into());
+    }
     options.command = command(&words)?;
     Ok(options)
 }
@@ -179,6 +189,9 @@ fn read_option(
             });
         }
         "delete-bridge" => options.delete_bridge = true,
+        "allow-downgrade" => options.consent.downgrade = true,
+        "replace-loopback" => options.consent.loopback = true,
+        "force" => options.consent.force = true,
         "boot" => options.boot = true,
         "json" => options.json = true,
         "log-format" => {
@@ -255,6 +268,17 @@ impl Options {
     }
 }
 
+impl Options {
+    /// `--to` of `cni`; the payload's where nothing is said.
+    pub(super) fn toward(&self) -> Result<Toward, String> {
+        match self.to.as_deref() {
+            None | Some("payload") => Ok(Toward::Payload),
+            Some("absent") => Ok(Toward::Absent),
+            other => Err(wrong_to(other, "`payload` or `absent`")),
+        }
+    }
+}
+
 fn wrong_to(found: Option<&str>, expected: &str) -> String {
     found.map_or_else(
         || format!("--to is missing: {expected} is expected"),
@@ -286,10 +310,22 @@ mod tests {
     }
 
     #[test]
+    fn undo_is_the_way_to_absent() {
+        for line in ["undo --force", "cni undo --force", "cni apply --to absent --force"] {
+            let options = parsed(line).unwrap();
+            assert_eq!(options.command, Command::Apply(Subject::Cni), "{line}");
+            assert_eq!((options.toward(), options.consent.force), (Ok(Toward::Absent), true));
+        }
+        assert_eq!(parsed("cni plan").unwrap().toward(), Ok(Toward::Payload));
+        let error = parsed("cni plan --to bridge").unwrap().toward().unwrap_err();
+        assert_eq!(error, "--to is `bridge`: `payload` or `absent` is expected");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         assert_eq!(parsed("").unwrap_err(), "a command is missing");
         assert_eq!(parsed("fly").unwrap_err(), "the command `fly` is unknown");
-        assert_eq!(parsed("cni undo").unwrap_err(), "the command `cni undo` is unknown");
+        assert_eq!(parsed("modules undo").unwrap_err(), "the command `modules undo` is unknown");
         assert_eq!(parsed("--colour run").unwrap_err(), "the option `--colour` is unknown");
         let error = parsed("modules plan --activate now").unwrap_err();
         assert_eq!(error, "--activate is `now`: `live` or `reboot` is expected");

@@ -6,13 +6,16 @@ use crate::apply::Executor;
 use crate::disk;
 use crate::journal::{Journal, Record};
 use crate::process::Identity;
+use crate::spare;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Bytes of the two numbers and what is between and behind them.
+const CLOCK: usize = 42;
 /// What a step has beyond its own limit: writing down that it begins, a busy machine.
 const MARGIN: Duration = Duration::from_secs(5);
 /// How long a dead-man that was started may take until it watches.
@@ -77,7 +80,7 @@ impl DeadMan {
         let unwritten =
             |error: serde_json::Error| file("write", &watched.files.armed())(error.into());
         let text = serde_json::to_vec(&armed).map_err(unwritten)?;
-        disk::write_whole(&watched.files.armed(), 0o600, &text).map_err(DeadmanError::Disk)?;
+        spare::write_whole(&watched.files.armed(), 0o600, &text).map_err(DeadmanError::Disk)?;
         if let Err(error) = begin(&place, &watched.files) {
             // a late one finds nothing to watch
             drop(watched.files.claim("disarmed"));
@@ -93,6 +96,14 @@ impl DeadMan {
     /// that starts after a boot outlives the image too.
     pub fn put_copy(&self, executor: &Executor, directory: &Path) -> Result<(), DeadmanError> {
         copy_binary(&Place::of(executor, directory, &self.program))
+    }
+
+    /// Relieves who watched over an agent that is no more, and removes what is left of those that
+    /// are no more either: what they watched over has ended.
+    pub fn relieve_former(&self, journal: &Journal) {
+        if !self.is_armed() {
+            relieve(&Files { directory: journal.directory().to_owned(), token: String::new() });
+        }
     }
 
     /// Whether one watches.
@@ -160,9 +171,9 @@ fn boot_id() -> Result<String, DeadmanError> {
 
 fn open_clock(files: &Files) -> Result<File, DeadmanError> {
     let path = files.deadline();
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(&path).map_err(file("open", &path))
+    // with a block, so that a full disk does not stop it; these are no numbers yet
+    spare::write_whole(&path, 0o600, &[b'-'; CLOCK]).map_err(DeadmanError::Disk)?;
+    OpenOptions::new().write(true).open(&path).map_err(file("open", &path))
 }
 
 /// A copy that outlives the image; written only where it differs, and tried each time: one

@@ -1,6 +1,8 @@
 //! CNI: the files, the directories, and what the configuration says.
 
+use super::plugin;
 use crate::disk::{self, DiskError, HostRoot};
+use crate::ledger;
 use pointsman_core::config::Paths;
 use pointsman_core::model::{CNI_CONFIG_LIMIT, CniReading, Digest, FileState, Observed};
 use pointsman_core::payload::CniRole;
@@ -11,6 +13,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+/// Where libcni keeps what it needs to detach a pod.
+const RESULTS: &str = "/var/lib/cni/results";
 /// A configuration that makes no sense may be one that somebody is writing right now.
 const SECOND_LOOKS: u32 = 3;
 const BEFORE_A_SECOND_LOOK: Duration = Duration::from_millis(200);
@@ -40,15 +44,54 @@ pub fn observe_cni(
         note(observed, &path, root.state(&path)?);
     }
     for path in [&places.conflist, &places.legacy] {
-        let (state, reading) = read_config(root, path)?;
+        let (state, reading, text) = read_config(root, path)?;
         let sha256 = state.as_ref().and_then(FileState::sha256);
         note(observed, path, state);
         if let (Some(sha256), Some(reading)) = (sha256, reading) {
             observed.cni.readings.insert(sha256, reading);
+            observed.cni.texts.extend(text.map(|text| (sha256, text)));
         }
     }
     read_payload_config(observed, payload_directory);
+    if let Some(fault) = plugin::fault(root, &places.loopback) {
+        observed.cni.faults.insert(places.loopback.clone(), fault);
+    }
+    observed.cni.attachments = attachments(observed, root, &places)?;
     Ok(())
+}
+
+/// Reads the ledger, which lies beside the store; to be called before [`observe_cni`].
+pub fn observe_ledger(observed: &mut Observed, store: &Path) -> Result<(), DiskError> {
+    observed.cni.ledger = ledger::read(store)?;
+    Ok(())
+}
+
+/// Names in libcni's cache (`NETWORK-CONTAINER-INTERFACE`, `Libcni.cacheAdd`) of the networks
+/// that our configuration has, now or as it was written last.
+fn attachments(
+    observed: &Observed,
+    root: &HostRoot,
+    places: &Places,
+) -> Result<Vec<String>, DiskError> {
+    let named = |reading: &CniReading| Some(reading.config()?.name.clone());
+    let installed = [&places.conflist, &places.legacy].into_iter().filter_map(|path| {
+        let sha256 = observed.files.get(path)?.sha256()?;
+        named(observed.cni.readings.get(&sha256)?)
+    });
+    let base = observed.cni.ledger.as_ref().and_then(|ledger| ledger.base.as_ref());
+    let base = base.and_then(|text| named(&CniReading::of(text.as_bytes())));
+    let networks: Vec<String> = installed
+        .chain(base)
+        .filter(|name| !name.is_empty())
+        .map(|name| format!("{name}-"))
+        .collect();
+    if networks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found = list(root, RESULTS)?;
+    found.retain(|name| networks.iter().any(|network| name.starts_with(network)));
+    found.sort();
+    Ok(found)
 }
 
 fn note(observed: &mut Observed, path: &str, state: Option<FileState>) {
@@ -70,6 +113,13 @@ fn directory_state(root: &HostRoot, path: &str) -> Result<Option<FileState>, Dis
 }
 
 fn config_files(root: &HostRoot, directory: &str) -> Result<Vec<String>, DiskError> {
+    let names = list(root, directory)?;
+    let loadable = names.iter().filter(|name| is_config_name(name));
+    Ok(loadable.map(|name| format!("{directory}/{name}")).collect())
+}
+
+/// Names in a directory; none where there is none.
+fn list(root: &HostRoot, directory: &str) -> Result<Vec<String>, DiskError> {
     let at = match root.locate_directory(Path::new(directory)) {
         Ok(at) => at,
         Err(error) if error.is_not_found() => return Ok(Vec::new()),
@@ -80,31 +130,29 @@ fn config_files(root: &HostRoot, directory: &str) -> Result<Vec<String>, DiskErr
         let names = names.collect::<io::Result<Vec<_>>>()?;
         Ok(names.iter().map(|name| name.to_string_lossy().into_owned()).collect())
     };
-    let names = match list() {
-        Ok(names) => names,
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Vec::new(),
-        Err(error) => return Err(disk::failed("list", Path::new(directory))(error)),
-    };
-    let loadable = names.iter().filter(|name| is_config_name(name));
-    Ok(loadable.map(|name| format!("{directory}/{name}")).collect())
+    match list() {
+        Ok(names) => Ok(names),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
+        Err(error) => Err(disk::failed("list", Path::new(directory))(error)),
+    }
 }
 
-/// The state and the reading are of the same contents; no reading where the contents
+/// State, what it says, and the text where it is one.
+type Read = (Option<FileState>, Option<CniReading>, Option<String>);
+
+/// The state, the reading and the text are of the same contents; no reading where the contents
 /// changed at every look.
-fn read_config(
-    root: &HostRoot,
-    path: &str,
-) -> Result<(Option<FileState>, Option<CniReading>), DiskError> {
+fn read_config(root: &HostRoot, path: &str) -> Result<Read, DiskError> {
     let mut looks = 0;
     loop {
         let state = root.state(path)?;
         let Some(FileState::Regular { size, sha256, .. }) = &state else {
-            return Ok((state, None));
+            return Ok((state, None, None));
         };
-        let reading = read_once(root, path, *size, *sha256)?;
+        let (reading, text) = read_once(root, path, *size, *sha256)?.unzip();
         let settled = matches!(reading, Some(CniReading::Config(_)));
         if settled || looks == SECOND_LOOKS {
-            return Ok((state, reading));
+            return Ok((state, reading, text.flatten()));
         }
         looks += 1;
         std::thread::sleep(BEFORE_A_SECOND_LOOK);
@@ -116,13 +164,15 @@ fn read_once(
     path: &str,
     size: u64,
     sha256: Digest,
-) -> Result<Option<CniReading>, DiskError> {
+) -> Result<Option<(CniReading, Option<String>)>, DiskError> {
     if size > CNI_CONFIG_LIMIT {
         let why = format!("it is larger than {CNI_CONFIG_LIMIT} bytes");
-        return Ok(Some(CniReading::Garbled { why }));
+        return Ok(Some((CniReading::Garbled { why }, None)));
     }
     match root.read(path, CNI_CONFIG_LIMIT.saturating_mul(2)) {
-        Ok(contents) if Digest::of(&contents) == sha256 => Ok(Some(CniReading::of(&contents))),
+        Ok(contents) if Digest::of(&contents) == sha256 => {
+            Ok(Some((CniReading::of(&contents), String::from_utf8(contents).ok())))
+        }
         // replaced between the two looks
         Ok(_) => Ok(None),
         Err(error) if error.is_not_found() => Ok(None),
@@ -139,7 +189,9 @@ fn read_payload_config(observed: &mut Observed, directory: &Path) {
     };
     let path = format!("/{}", file.path);
     if let Ok(contents) = HostRoot::new(directory).read(&path, CNI_CONFIG_LIMIT) {
-        observed.cni.readings.insert(Digest::of(&contents), CniReading::of(&contents));
+        let sha256 = Digest::of(&contents);
+        observed.cni.readings.insert(sha256, CniReading::of(&contents));
+        observed.cni.texts.extend(String::from_utf8(contents).ok().map(|text| (sha256, text)));
     }
 }
 

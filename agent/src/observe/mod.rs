@@ -10,10 +10,11 @@ pub mod ovs;
 pub mod owners;
 mod payload;
 mod persistence;
+mod plugin;
 mod shield;
 pub mod sysctl;
 
-pub use cni::observe_cni;
+pub use cni::{observe_cni, observe_ledger};
 pub use host::observe_host;
 pub use payload::{NoPayload, observe_payload, read_payload};
 
@@ -71,16 +72,21 @@ pub fn host(executor: &Executor) -> Result<Host, ObserveError> {
 
 /// What the way to the safe harbour depends on, and nothing else: neither a module tree nor
 /// a CNI directory that cannot be read may stand in that way.
-pub fn reachability(executor: &Executor, settings: &Settings) -> Result<Observed, ObserveError> {
+///
+/// `known` is the file of Open vSwitch's database, where an earlier look saw it: of a server that is
+/// dead nobody else tells.
+pub fn reachability(
+    executor: &Executor,
+    settings: &Settings,
+    known: Option<&str>,
+) -> Result<Observed, ObserveError> {
     let mut observed = Observed {
         schema: OBSERVED_SCHEMA,
         host: host(executor)?,
-        ovs: ovs::observe(&executor.ovsdb).map_err(of("Open vSwitch"))?,
+        ovs: ovs::observe(&executor.ovsdb, &executor.root).map_err(of("Open vSwitch"))?,
         ..Observed::default()
     };
-    if observed.ovs.database.is_none() && !observed.ovs.ovsdb_server {
-        observed.ovs.stopped = ovs::on_disk(executor);
-    }
+    ovs::read_stopped(executor, &mut observed.ovs, known);
     observed.ovs.saved = flows::saved(executor, &observed.ovs);
     // after Open vSwitch, whose answer may take seconds: the network is what moves
     observed.network = network::read().map_err(of("the network"))?;
@@ -91,12 +97,22 @@ pub fn reachability(executor: &Executor, settings: &Settings) -> Result<Observed
 
 /// Everything.
 pub fn observe(executor: &Executor, settings: &Settings) -> Result<Observed, ObserveError> {
-    let mut observed = reachability(executor, settings)?;
+    observe_knowing(executor, settings, None)
+}
+
+/// [`observe`], with what is [known](reachability) of the database's file.
+pub fn observe_knowing(
+    executor: &Executor,
+    settings: &Settings,
+    known: Option<&str>,
+) -> Result<Observed, ObserveError> {
+    let mut observed = reachability(executor, settings, known)?;
     observed.host.kubelet = Some(host::runs_kubelet());
     boot::observe_boot(&executor.root, &mut observed.files).map_err(of("the unit for a boot"))?;
     observed.owners = Some(owners::observe(&executor.root, &settings.node, &observed.network));
     observed.boot_loader = Some(boot_loader::observe(&executor.root, &settings.paths.modules));
     observe_payload(&mut observed, &executor.payload);
+    observe_ledger(&mut observed, &executor.store).map_err(of("what is Pointsman's own"))?;
     observe_cni(&mut observed, &executor.root, &settings.paths, &executor.payload)
         .map_err(of("the CNI files"))?;
     let manifest = observed.payload.as_ref().map(|payload| payload.manifest.clone());

@@ -18,10 +18,14 @@ pub fn read(network: &mut Network, links: &[&str]) -> Result<(), NetworkError> {
     Ok(())
 }
 
-/// Where the kernel shows a value to a thread of its network namespace; `key` is `ipv4/arp_ignore`.
+/// Where the kernel shows a value to a thread of its network namespace; `key` is
+/// `ipv4/arp_ignore`, or `ipv4/neigh/locktime`.
 pub(crate) fn path(link: &str, key: &str) -> String {
     let (family, name) = key.split_once('/').unwrap_or_default();
-    format!("/proc/sys/net/{family}/conf/{link}/{name}")
+    match name.strip_prefix("neigh/") {
+        Some(name) => format!("/proc/sys/net/{family}/neigh/{link}/{name}"),
+        None => format!("/proc/sys/net/{family}/conf/{link}/{name}"),
+    }
 }
 
 fn values(link: &str) -> Result<Sysctls, NetworkError> {

@@ -35,6 +35,18 @@ pub enum OvsdbError {
         /// What the tool said.
         what: String,
     },
+    /// The database's file, which may list a port that nobody is to attach, is not there.
+    #[error(
+        "the Open vSwitch database is not at {sought}, so {port} could not be taken out of {bridge} there, and the next start of Open vSwitch would attach it: find the file that ovsdb-server is started with, and before ovs-vswitchd starts run `ovs-vsctl --no-wait del-port {bridge} {port}`"
+    )]
+    FileMissing {
+        /// That would attach it.
+        bridge: String,
+        /// The device.
+        port: String,
+        /// Where it was looked for.
+        sought: String,
+    },
     /// The server refused a transaction; nothing of it was done.
     #[error("ovsdb-server did not {operation}: {error}: {details}")]
     TransactionFailed {
@@ -112,6 +124,7 @@ impl Reasoned for OvsdbError {
             Self::Unavailable { .. } => "OvsUnavailable",
             Self::Nonsense { .. } => "OvsProtocolError",
             Self::FileFailed { .. } => "OvsDatabaseFileFailed",
+            Self::FileMissing { .. } => "OvsDatabaseFileMissing",
             Self::TransactionFailed { .. } => "OvsTransactionFailed",
             Self::Contended { .. } => "OvsContended",
             Self::BridgeMissing { .. } => "OvsBridgeMissing",

@@ -14,14 +14,20 @@ use std::time::Duration;
 /// Debian's and Red Hat's place, then that of a build with OVS's own defaults.
 const PLACES: [&str; 2] = ["/etc/openvswitch/conf.db", "/usr/local/etc/openvswitch/conf.db"];
 
-/// Where the host has its database; none where it has none.
+/// Where the host has its database; none where no distribution would have it.
 pub fn database_file(root: &HostRoot) -> Option<String> {
-    let is_there = |place: &&str| {
-        let state = root.locate_directory(Path::new(place)).ok().map(|at| at.is_file());
-        state.unwrap_or_default()
-            || matches!(root.state(place), Ok(Some(FileState::Regular { .. })))
-    };
-    PLACES.into_iter().find(is_there).map(str::to_owned)
+    PLACES.into_iter().find(|place| is_file(root, place)).map(str::to_owned)
+}
+
+/// Whether a file of the host is there, be it behind a link.
+pub fn is_file(root: &HostRoot, file: &str) -> bool {
+    let followed = root.locate_directory(Path::new(file)).is_ok_and(|at| at.is_file());
+    followed || matches!(root.state(file), Ok(Some(FileState::Regular { .. })))
+}
+
+/// Where a database was looked for, in plain words.
+pub fn sought(file: Option<&str>) -> String {
+    file.map_or_else(|| PLACES.join(" or "), str::to_owned)
 }
 
 /// What a dead server's file holds. `file` is as the host sees it.

@@ -14,6 +14,7 @@ mod file;
 mod framing;
 mod process;
 mod row;
+mod serving;
 mod snapshot;
 
 pub use change::{
@@ -24,6 +25,7 @@ pub use client::Client;
 pub use control::{Answer, ask_daemon};
 pub use error::OvsdbError;
 pub use exit::tell_to_exit;
-pub use file::{database_file, read_file, remove_port_from_file};
+pub use file::{database_file, is_file, read_file, remove_port_from_file, sought};
 pub use process::{Daemon, daemon_of_run_directory, is_alive, living, runs_in_one_of};
+pub use serving::served_file;
 pub use snapshot::{InterfaceRow, Snapshot};

@@ -24,7 +24,7 @@ const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
 const ICMPV6: u8 = 58;
 const SOLICITATION: u8 = 135;
-const ADVERTISEMENT: u8 = 136;
+pub(super) const ADVERTISEMENT: u8 = 136;
 const ETHERNET_LEN: usize = 14;
 const IPV6_LEN: usize = 40;
 
@@ -105,7 +105,7 @@ pub fn answering(
 }
 
 /// A packet socket on one link.
-struct Wire {
+pub(super) struct Wire {
     socket: OwnedFd,
     link: String,
     index: usize,
@@ -113,7 +113,7 @@ struct Wire {
 }
 
 impl Wire {
-    fn open(link: &str) -> Result<Self, ProbeError> {
+    pub(super) fn open(link: &str) -> Result<Self, ProbeError> {
         let failed = |operation| {
             let link = link.to_owned();
             move |errno: Errno| ProbeError::Socket { operation, link, source: errno.into() }
@@ -141,7 +141,15 @@ impl Wire {
             (IpAddr::V6(ip), IpAddr::V6(source)) => solicitation(self.mac, source, ip),
             _ => return Ok(()),
         };
-        match send(self.socket.as_raw_fd(), &frame, MsgFlags::empty()) {
+        self.say(&frame)
+    }
+
+    pub(super) fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    pub(super) fn say(&self, frame: &[u8]) -> Result<(), ProbeError> {
+        match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
             Ok(_) | Err(Errno::ENETDOWN | Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR) => Ok(()),
             Err(errno) => Err(self.failed("write to", errno)),
         }
@@ -187,10 +195,20 @@ fn ethernet(to: [u8; 6], from: [u8; 6], kind: u16) -> Vec<u8> {
 }
 
 fn arp_request(mac: [u8; 6], source: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
-    const REQUEST: [u8; 8] = [0, 1, 8, 0, 6, 4, 0, 1];
+    arp(1, (mac, source), ([0; 6], target))
+}
+
+/// A broadcast of operation 1 (request) or 2 (reply), from and to.
+pub(super) fn arp(
+    operation: u8,
+    (mac, source): ([u8; 6], Ipv4Addr),
+    (to_mac, target): ([u8; 6], Ipv4Addr),
+) -> Vec<u8> {
+    const ETHERNET_IPV4: [u8; 7] = [0, 1, 8, 0, 6, 4, 0];
     let mut frame = ethernet([0xff; 6], mac, ARP);
-    frame.extend(REQUEST);
-    frame.extend([&mac[..], &source.octets(), &[0; 6], &target.octets()].concat());
+    frame.extend(ETHERNET_IPV4);
+    frame.push(operation);
+    frame.extend([&mac[..], &source.octets(), &to_mac, &target.octets()].concat());
     frame
 }
 
@@ -202,15 +220,24 @@ fn solicitation(mac: [u8; 6], source: Ipv6Addr, target: Ipv6Addr) -> Vec<u8> {
     message.extend(target.octets());
     message.extend([1, 1]); // source link-layer address, in units of eight bytes
     message.extend(mac);
-    let sum = checksum(source, group, &message);
+    icmpv6((mac, source), ([0x33, 0x33, 0xff, a, b, c], group), message)
+}
+
+/// A message of neighbour discovery whose checksum is still zero, from and to.
+pub(super) fn icmpv6(
+    (mac, source): ([u8; 6], Ipv6Addr),
+    (to_mac, to): ([u8; 6], Ipv6Addr),
+    mut message: Vec<u8>,
+) -> Vec<u8> {
+    let sum = checksum(source, to, &message);
     if let Some(place) = message.get_mut(2..4) {
         place.copy_from_slice(&sum.to_be_bytes());
     }
-    let mut frame = ethernet([0x33, 0x33, 0xff, a, b, c], mac, IPV6);
+    let mut frame = ethernet(to_mac, mac, IPV6);
     frame.extend([0x60, 0, 0, 0]);
     frame.extend(u16::try_from(message.len()).unwrap_or(0).to_be_bytes());
     frame.extend([ICMPV6, 255]);
-    frame.extend([&source.octets()[..], &group.octets(), &message].concat());
+    frame.extend([&source.octets()[..], &to.octets(), &message].concat());
     frame
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Who did not answer before a move proves nothing after it, so only those count that did.
 
+mod announce;
 mod api;
 mod gateway;
 
+pub(crate) use announce::announce;
 pub use api::ApiServer;
 pub use gateway::{ProbeError, answering};
 

@@ -1,8 +1,10 @@
 //! The loop of `pointsman run`: whatever may have changed, observe, decide, and either
 //! say so or carry out one transaction. It holds no state that the disk does not hold.
 
+mod files;
 mod judged;
 mod lock;
+mod rival;
 mod sentry;
 mod told;
 mod trees;
@@ -16,6 +18,7 @@ use crate::observe::{self, ObserveError};
 use crate::probe::ApiServer;
 use crate::transaction::{Outcome, Progress, Site, TransactionError};
 use crate::watch::Watch;
+use files::Files;
 use futures::{FutureExt as _, Stream, StreamExt as _};
 use pointsman_core::config::Settings;
 use pointsman_core::decision::Decision;
@@ -25,6 +28,7 @@ use pointsman_core::keys::Annotations;
 use pointsman_core::model::Observed;
 use pointsman_core::report::State;
 use pointsman_core::request::ProfileId;
+use rival::Rival;
 use sentry::{Sentry, Watched};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -94,6 +98,7 @@ struct Workshop {
     /// Over a bridge that owns the addresses.
     sentry: Mutex<Option<Sentry>>,
     trees: Mutex<Trees>,
+    rival: Mutex<Rival>,
 }
 
 /// Follows one Node until told to stop.
@@ -105,8 +110,9 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let said = Mutex::default();
     let (deadman, watch, sentry) = (DeadMan::default(), Watch::default(), Mutex::default());
-    let trees = Mutex::default();
-    let workshop = Workshop { settings, executor, journal, deadman, said, watch, sentry, trees };
+    let (trees, rival) = (Mutex::default(), Mutex::default());
+    let workshop =
+        Workshop { settings, executor, journal, deadman, said, watch, sentry, trees, rival };
     let workshop = Arc::new(workshop);
     // before the API server is asked anything: it may be what the way back leads to
     recover(&workshop).await?;
@@ -123,6 +129,8 @@ pub async fn run(
     guarding.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut treading = tokio::time::interval(trees::LOOK);
     treading.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // before the first look: what changes behind it is not missed
+    let mut files = Files::watch(&workshop.executor.root, &workshop.settings.paths);
     let mut seen: Option<Seen> = None;
     loop {
         tokio::select! {
@@ -130,7 +138,7 @@ pub async fn run(
                 Some(now) => seen = Some(now),
                 None => return Ok(()),
             },
-            _ = tick.tick() => {}
+            _ = tick.tick() => files.arm(),
             _ = treading.tick() => if !on_host(&workshop, Workshop::trees_changed).await? {
                 continue;
             },
@@ -144,6 +152,8 @@ pub async fn run(
                 // what is overheard meanwhile, the next look finds
                 None => changes = netlink::watch().map_err(RunError::Watch)?,
             },
+            () = files.changed() => {}
+            () = rival::due(&workshop) => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
         }
@@ -249,7 +259,10 @@ async fn attempt(
         let api = ApiServer::at(&server);
         let site = Site { api: api.as_ref(), ..workshop.site(&herald) };
         workshop.journal.work();
-        let ended = workshop.watch.carry_out(&site, &goal, &request);
+        let ended = match &goal {
+            Goal::Cni { .. } => workshop.mend(&site, &goal),
+            _ => workshop.watch.carry_out(&site, &goal, &request),
+        };
         workshop.note_attempt();
         ended
     })
@@ -315,6 +328,7 @@ impl Workshop {
         let last = last.and_then(|record| self.last_attempt(record));
         let before = (record.as_ref(), last.as_ref());
         let decision = self.watch.decide(annotations, &self.settings, &observed, before);
+        let decision = self.restrained(&observed, decision, last.as_ref());
         Ok((observed, decision))
     }
 }

@@ -1,15 +1,15 @@
 //! The second half of verifying: whoever answered before the move answers after it.
 
-use super::{Failure, Site, touches_network};
+use super::{Failure, Site, touches_network, witness};
 use crate::journal::Record;
 use crate::observe;
 use crate::probe::{self, answering};
 use pointsman_core::config::Settings;
 use pointsman_core::error::{Reasoned as _, chain};
 use pointsman_core::model::Observed;
-use pointsman_core::plan::Plan;
 use pointsman_core::plan::handover::Owner;
 use pointsman_core::plan::switch;
+use pointsman_core::plan::{Plan, Refusal};
 use pointsman_core::probe::{Baseline, Gateway, gateways};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -30,25 +30,55 @@ const API_LOST: &str = "ApiLost";
 const API_UNREACHABLE: &str = "ApiUnreachable";
 
 impl Site<'_> {
-    /// Asks everybody once, where the plan touches the network.
-    pub(super) fn baseline(&self, plan: &Plan, observed: &Observed) -> Baseline {
+    /// Asks everybody once, where the plan touches the network; who can prove nothing, and
+    /// why, is for the notes. Where nobody can be asked at all the move is refused, unless it
+    /// is a way back.
+    pub(super) fn baseline(
+        &self,
+        plan: &Plan,
+        observed: &Observed,
+        may_refuse: bool,
+    ) -> Result<(Baseline, Vec<String>), Refusal> {
         let Some(link) =
             owner(self.settings, observed).filter(|_| plan.steps().any(touches_network))
         else {
-            return Baseline::default();
+            return Ok((Baseline::default(), Vec::new()));
         };
         let node = &self.settings.node;
         let known = gateways(observed, [&node.uplink, &node.bridge]);
-        let heard = answering(&link, &known, BASELINE).unwrap_or_else(|error| {
-            tracing::warn!(error = %chain(&error), "no gateway can be asked");
-            Vec::new()
-        });
-        let (heard, silent): (Vec<Gateway>, Vec<Gateway>) =
-            known.into_iter().partition(|gateway| heard.contains(&gateway.ip));
-        for gateway in silent {
-            tracing::warn!(%gateway, link, "does not answer before the move, so it cannot prove it");
+        let mut notes = Vec::new();
+        if known.is_empty() {
+            notes.push(witness::no_gateway(&link));
         }
-        Baseline { gateways: heard, api: self.api.is_some_and(probe::ApiServer::answers) }
+        let heard = match answering(&link, &known, BASELINE) {
+            Err(error) if may_refuse => return Err(witness::refuse(&link, &chain(&error))),
+            Err(error) => Err(witness::unasked(&link, &chain(&error))),
+            Ok(heard) => Ok(heard),
+        };
+        let (gateways, silent): (Vec<Gateway>, Vec<Gateway>) = known
+            .into_iter()
+            .partition(|gateway| heard.as_ref().is_ok_and(|heard| heard.contains(&gateway.ip)));
+        let silent: Vec<IpAddr> = silent.iter().map(|gateway| gateway.ip).collect();
+        match heard {
+            Err(unasked) => notes.push(unasked),
+            Ok(_) if silent.is_empty() => {}
+            Ok(_) => notes.push(witness::silent(&link, &probe::words(&silent))),
+        }
+        let api = self.asks_api(&mut notes);
+        if gateways.is_empty() && !api {
+            notes.push(witness::NOBODY.to_owned());
+        }
+        for note in &notes {
+            tracing::warn!("{note}");
+        }
+        Ok((Baseline { gateways, api }, notes))
+    }
+
+    fn asks_api(&self, notes: &mut Vec<String>) -> bool {
+        let answers = self.api.is_some_and(probe::ApiServer::answers);
+        notes
+            .extend(self.api.filter(|_| !answers).map(|api| witness::api_silent(&api.to_string())));
+        answers
     }
 
     /// Until everybody answers who did, or the time is over.
@@ -133,7 +163,7 @@ impl Site<'_> {
     }
 
     fn reachability(&self, record: &Record) -> Result<Observed, Failure> {
-        observe::reachability(self.executor, &record.settings)
+        observe::reachability(self.executor, &record.settings, record.database_file())
             .map_err(|error| super::failure_of(&error))
     }
 

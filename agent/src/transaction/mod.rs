@@ -12,6 +12,7 @@ mod packages;
 mod proof;
 mod retreat;
 mod way_back;
+mod witness;
 
 use crate::apply::{ApplyError, Executor};
 use crate::deadman::{DeadMan, DeadmanError};
@@ -19,7 +20,7 @@ use crate::journal::{Failure, JOURNAL_SCHEMA, Journal, JournalError, Record};
 use crate::observe;
 use crate::probe::ApiServer;
 use crate::watch::staged_by;
-use former::{stands, upon};
+use former::stands;
 use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
 use pointsman_core::config::Settings;
 use pointsman_core::error::{Reasoned, chain};
@@ -127,26 +128,34 @@ impl Site<'_> {
         goal: &Goal,
         request: Option<&str>,
     ) -> Result<Outcome, TransactionError> {
-        self.carry_out_from(goal, request, false)
+        self.carry_out_from(goal, request, Upon::Nothing)
     }
 
     /// [`Self::carry_out`] of what the last transaction had reached and somebody else changed:
     /// where that one began is what is carried, and the way back.
     pub fn repair(&self, goal: &Goal, request: Option<&str>) -> Result<Outcome, TransactionError> {
-        self.carry_out_from(goal, request, true)
+        self.carry_out_from(goal, request, Upon::Last)
+    }
+
+    /// [`Self::carry_out`] of a small part of what the last transaction had reached and somebody
+    /// else changed. What was there when it began is its way back; when it has ended, the last
+    /// transaction is the last one again, with its own way back.
+    pub fn mend(&self, goal: &Goal) -> Result<Outcome, TransactionError> {
+        self.carry_out_from(goal, None, Upon::Beside)
     }
 
     fn carry_out_from(
         &self,
         goal: &Goal,
         request: Option<&str>,
-        repair: bool,
+        upon: Upon,
     ) -> Result<Outcome, TransactionError> {
         let began = Instant::now();
         self.progress.tell(Phase::Preparing, "looking at the host");
-        let observed = self.observe(self.settings).map_err(TransactionError::Observe)?;
         let last = self.journal.read()?;
-        let stands = |record: &Record| repair || stands(record, goal, &observed);
+        let known = last.as_ref().and_then(Record::database_file);
+        let observed = self.observe(self.settings, known).map_err(TransactionError::Observe)?;
+        let stands = |record: &Record| upon == Upon::Last || stands(record, goal, &observed);
         let unfinished = last.clone().filter(stands);
         let way_back = unfinished.map(|record| record.checkpoint);
         let staged = last.as_ref().and_then(|record| staged_by(record, &observed));
@@ -154,7 +163,7 @@ impl Site<'_> {
             let asked = (goal, &plan);
             refuse_while_staged(self.settings, &observed, staged, asked).map(|()| plan)
         });
-        let plan = match planned {
+        let mut plan = match planned {
             Ok(plan) => plan,
             Err(refusal) => {
                 return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
@@ -167,12 +176,24 @@ impl Site<'_> {
             }
             return ended(Phase::Preparing.after(Event::NothingToDo)?, None, plan.notes);
         }
-        let baseline = Some(self.baseline(&plan, &observed));
+        // a way back, and what was begun, is never refused
+        let may_refuse = goal.wants_bridge() && way_back.is_none();
+        let (baseline, mut said) = match self.baseline(&plan, &observed, may_refuse) {
+            Ok((baseline, said)) => (Some(baseline), said),
+            Err(refusal) => {
+                return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), plan.notes);
+            }
+        };
+        plan.notes.append(&mut said);
         if let Some(refusal) = self.changed_since(&plan, &observed) {
             return ended(Phase::Preparing.after(Event::Refused)?, Some(refusal), vec![]);
         }
         let is_first = way_back.is_none();
-        let former = last.filter(|_| !repair).and_then(|last| upon(last, goal, &plan, &observed));
+        let former = last.and_then(|last| match upon {
+            Upon::Last => None,
+            Upon::Beside => Some(last).filter(|last| !last.is_open()),
+            Upon::Nothing => former::upon(last, goal, &plan, &observed),
+        });
         let checkpoint = way_back.unwrap_or_else(|| Checkpoint {
             schema: CHECKPOINT_SCHEMA,
             transaction: transaction_id(&observed),
@@ -209,38 +230,47 @@ impl Site<'_> {
             return self.unarmed(record, &error, is_first);
         }
         match self.apply_and_verify(&mut record, &plan)? {
-            Ok(()) => self.close(record, Event::Closed, plan.notes),
+            Ok(mut said) => {
+                said.splice(0..0, plan.notes);
+                self.close(record, Event::Closed, said)
+            }
             Err(failure) => self.take_back(record, failure, Event::Failed),
         }
     }
 
-    fn observe(&self, settings: &Settings) -> Result<Observed, observe::ObserveError> {
-        observe::observe(self.executor, settings)
+    fn observe(
+        &self,
+        settings: &Settings,
+        known: Option<&str>,
+    ) -> Result<Observed, observe::ObserveError> {
+        observe::observe_knowing(self.executor, settings, known)
     }
 
+    /// What the steps said of what they could not do.
     fn apply_and_verify(
         &self,
         record: &mut Record,
         plan: &Plan,
-    ) -> Result<Result<(), Failure>, TransactionError> {
+    ) -> Result<Result<Vec<String>, Failure>, TransactionError> {
         if plan.steps().any(boot::needs_program)
             && let Err(error) = self.deadman.put_copy(self.executor, self.journal.directory())
         {
             return Ok(Err(failure_of(&error)));
         }
-        if let Err(error) = self.apply(record.phase, plan) {
-            return Ok(Err(failure_of(&error)));
-        }
+        let said = match self.apply(record.phase, plan) {
+            Ok(said) => said,
+            Err(error) => return Ok(Err(failure_of(&error))),
+        };
         record.phase = record.phase.after(Event::StepsDone)?;
         if let Err(failure) = self.verify(record, Way::Forth).and_then(|()| self.confirm(record)) {
             return Ok(Err(failure));
         }
         record.phase = record.phase.after(Event::Verified)?;
-        Ok(Ok(()))
+        Ok(Ok(said))
     }
 
-    fn apply(&self, phase: Phase, plan: &Plan) -> Result<(), ApplyError> {
-        let mut number = 0;
+    fn apply(&self, phase: Phase, plan: &Plan) -> Result<Vec<String>, ApplyError> {
+        let (mut number, mut said) = (0, Vec::new());
         for stage in &plan.stages {
             let began = Instant::now();
             for step in &stage.steps {
@@ -248,7 +278,12 @@ impl Site<'_> {
                 self.journal.note_step(number, &words);
                 self.progress.tell(phase, &words);
                 self.deadman.grant(limit(step));
-                self.executor.apply(step)?;
+                let before = said.len();
+                self.executor.apply_noting(step, &mut said)?;
+                for words in said.iter().skip(before) {
+                    tracing::warn!(%step, "{words}");
+                    self.journal.note(words);
+                }
                 number += 1;
             }
             let ms = began.elapsed().as_secs_f64() * 1000.0;
@@ -256,16 +291,16 @@ impl Site<'_> {
             self.journal.note(&words);
             self.progress.tell(phase, &words);
         }
-        Ok(())
+        Ok(said)
     }
 
     fn left_to_do(&self, record: &Record, way: Way) -> Result<Plan, Failure> {
         let (settings, checkpoint) = (&record.settings, &record.checkpoint);
         self.deadman.grant(LOOK);
         let observed = if way == Way::Harbour || record.goal.is_of_network_alone() {
-            observe::reachability(self.executor, settings)
+            observe::reachability(self.executor, settings, record.database_file())
         } else {
-            self.observe(settings)
+            self.observe(settings, record.database_file())
         };
         let observed = observed.map_err(|error| failure_of(&error))?;
         match way {
@@ -314,10 +349,22 @@ impl Site<'_> {
         self.deadman.disarm()?;
         record.phase = record.phase.after(event)?;
         self.journal.write(&record)?;
+        self.deadman.relieve_former(self.journal);
         let outcome = ended_with(record, notes)?;
         self.journal.note(&format!("ended: {:?}", outcome.end));
         Ok(outcome)
     }
+}
+
+/// What becomes of the last transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Upon {
+    /// It is over.
+    Nothing,
+    /// Its checkpoint is the new one's.
+    Last,
+    /// It is kept, and is the last one again.
+    Beside,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

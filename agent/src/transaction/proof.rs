@@ -32,7 +32,7 @@ impl Site<'_> {
         let concerned = match goal {
             Goal::Profile { profile, .. } => profile.modules != ModulesChoice::Leave,
             Goal::Modules { kernel, .. } => *kernel == observed.host.kernel,
-            Goal::Handover { .. } | Goal::Cni | Goal::Boot { .. } => false,
+            Goal::Handover { .. } | Goal::Cni { .. } | Goal::Boot { .. } => false,
         };
         let loaded = observed.modules.loaded("openvswitch");
         let Some(loaded) = loaded.filter(|module| concerned && module.state == "live") else {

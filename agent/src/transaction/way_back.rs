@@ -106,6 +106,7 @@ impl Site<'_> {
 
     fn try_leg(&self, record: &Record, way: Way) -> Result<(), Failure> {
         let plan = self.left_to_do(record, way)?;
+        // what a step could not do is in the log, and in the journal's notes
         self.apply(record.phase, &plan).map_err(|error| failure_of(&error))?;
         self.verify(record, way)
     }

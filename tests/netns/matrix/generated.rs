@@ -19,11 +19,14 @@ impl Random {
 
 /// A node with some rows, in some order; and what made it.
 fn node(seed: u64) -> (Node, Random, String) {
+    node_of(seed, Node::new())
+}
+
+fn node_of(seed: u64, node: Node) -> (Node, Random, String) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     for _ in 0..8 {
         random.below(2);
     }
-    let node = Node::new();
     node.set_up(BASE);
     let mut rows: Vec<_> = ROWS.iter().filter(|_| random.below(3) == 0).collect();
     let mut names = vec![format!("seed {seed}")];
@@ -41,6 +44,28 @@ fn there_and_back_is_where_it_was() {
     for seed in 0..SEEDS {
         let (mut node, _, names) = node(seed);
         node.there_and_back(&names);
+    }
+}
+
+/// What began on the bridge goes home to it, and from an interruption to the uplink too.
+#[test]
+fn from_the_bridge_and_back_is_where_it_was() {
+    for seed in SEEDS * 2..SEEDS * 3 {
+        let (mut node, mut random, names) = node_of(seed, Node::on_bridge());
+        let start = Witness::hear(BRIDGE);
+        node.go(Owner::Uplink, None);
+        start.confirm(&Witness::hear(NIC), &format!("{names}: on the uplink"));
+        node.go(Owner::Bridge, None);
+        start.confirm(&Witness::hear(BRIDGE), &format!("{names}: home"));
+
+        let back = node.checkpoint();
+        let plan = node.plan(Owner::Uplink, Some(&back));
+        let steps = random.below(plan.steps().count() + 1);
+        node.carry_out(&plan, steps);
+        let to = if random.below(2) == 0 { Owner::Uplink } else { Owner::Bridge };
+        node.go_back(to, &back);
+        let owner = if to == Owner::Uplink { NIC } else { BRIDGE };
+        start.confirm(&Witness::hear(owner), &format!("{names}: {to:?} after {steps} of\n{plan}"));
     }
 }
 

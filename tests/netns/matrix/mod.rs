@@ -27,6 +27,8 @@ const MAC: &str = "02:00:00:00:77:02";
 /// A node in a network namespace of its own.
 pub struct Node {
     ovs: Ovs,
+    /// The link that has the addresses at the beginning.
+    owner: &'static str,
 }
 
 impl Node {
@@ -49,20 +51,31 @@ impl Node {
         let database = OvsDatabase { bridges: vec![bridge], ..OvsDatabase::default() };
         let ovs =
             Ovs { database: Some(database), vswitchd: true, ovsdb_server: true, ..Ovs::default() };
-        Self { ovs }
+        Self { ovs, owner: NIC }
+    }
+
+    /// One whose bridge has the uplink already, and is to have what the rows say of the uplink.
+    pub fn on_bridge() -> Self {
+        let mut node = Self::new();
+        let port = Port { name: NIC.into(), ofport: Some(1), ..Port::default() };
+        let database = node.ovs.database.as_mut().unwrap();
+        database.bridges[0].ports.push(port);
+        node.owner = BRIDGE;
+        node
     }
 
     /// `ip …`, `FILE = VALUE` below `/proc/sys/net`, or `IFAPROT ADDRESS PROTOCOL`: an address of
     /// the uplink with what Debian 12's `ip` cannot say.
     pub fn set_up(&self, commands: &[&str]) {
         for command in commands {
+            let command = command.replace(NIC, self.owner);
             if let Some((file, value)) = command.split_once(" = ") {
                 set(file, value);
             } else if let Some(words) = command.strip_prefix("IFAPROT ") {
                 let (address, protocol) = words.split_once(' ').unwrap();
-                raw::add_address(NIC, address, protocol.parse().unwrap());
+                raw::add_address(self.owner, address, protocol.parse().unwrap());
             } else {
-                ip(command);
+                ip(&command);
             }
         }
     }
@@ -150,11 +163,10 @@ fn sysctls() -> [Vec<(String, String)>; 2] {
         ["ipv6/stable_secret", "ipv6/mtu", "ipv6/ioam6_id", "ipv6/ioam6_id_wide"];
     [NIC, BRIDGE].map(|link| {
         let mut found = Vec::new();
-        for family in ["ipv4", "ipv6"] {
-            let folder = Path::new("/proc/sys/net").join(family).join("conf").join(link);
-            for file in fs::read_dir(folder).unwrap() {
+        for (folder, prefix) in FOLDERS {
+            for file in fs::read_dir(Path::new("/proc/sys/net").join(folder).join(link)).unwrap() {
                 let file = file.unwrap();
-                let key = format!("{family}/{}", file.file_name().to_string_lossy());
+                let key = format!("{prefix}{}", file.file_name().to_string_lossy());
                 if !OWN.contains(&key.as_str())
                     && let Ok(text) = fs::read_to_string(file.path())
                 {
@@ -166,3 +178,11 @@ fn sysctls() -> [Vec<(String, String)>; 2] {
         found
     })
 }
+
+/// Where the kernel has the sysctls of links, and what the agent calls them by.
+const FOLDERS: [(&str, &str); 4] = [
+    ("ipv4/conf", "ipv4/"),
+    ("ipv4/neigh", "ipv4/neigh/"),
+    ("ipv6/conf", "ipv6/"),
+    ("ipv6/neigh", "ipv6/neigh/"),
+];

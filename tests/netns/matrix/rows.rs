@@ -1,7 +1,10 @@
 //! The rows of the table of features, each by itself.
 
 use super::super::ip;
-use super::{BRIDGE, NIC, Node, Owner, Witness, sysctls};
+use super::{BRIDGE, FOLDERS, NIC, Node, Owner, Witness, sysctls};
+use pointsman_core::plan::handover::{LEFT_OUT_SYSCTLS, SYSCTLS};
+use std::fs;
+use std::path::Path;
 
 /// What every node has: addresses to reach gateways by.
 pub const BASE: &[&str] = &[
@@ -220,6 +223,16 @@ pub const ROWS: &[(&str, &[&str])] = &[
             "ipv6/conf/eth1/hop_limit = 70",
             "ipv6/conf/eth1/addr_gen_mode = 1",
             "ipv6/conf/eth1/forwarding = 1",
+            "ipv6/conf/eth1/disable_policy = 1",
+            "ipv6/conf/eth1/ra_defrtr_metric = 300",
+            "ipv4/neigh/eth1/ucast_solicit = 7",
+            "ipv4/neigh/eth1/gc_stale_time = 33",
+            "ipv4/neigh/eth1/base_reachable_time_ms = 12000",
+            "ipv4/neigh/eth1/retrans_time_ms = 700",
+            "ipv4/neigh/eth1/unres_qlen_bytes = 400000",
+            "ipv6/neigh/eth1/mcast_solicit = 9",
+            "ipv6/neigh/eth1/delay_first_probe_time = 2",
+            "ipv6/neigh/eth1/proxy_delay = 40",
         ],
     ),
 ];
@@ -239,6 +252,23 @@ fn every_row_is_carried_there_and_back() {
             assert_ne!(start.words(), Witness::hear(NIC).words(), "{name} leaves no trace");
         }
     }
+}
+
+/// What this kernel has for a link is carried, or stays for a reason that is written down.
+#[test]
+fn every_sysctl_of_a_link_is_carried_or_left_out_by_name() {
+    Node::new();
+    let listed: Vec<&str> =
+        SYSCTLS.iter().chain(LEFT_OUT_SYSCTLS).map(|sysctl| sysctl.key).collect();
+    let mut found = 0;
+    for (folder, prefix) in FOLDERS {
+        for file in fs::read_dir(Path::new("/proc/sys/net").join(folder).join(NIC)).unwrap() {
+            let key = format!("{prefix}{}", file.unwrap().file_name().to_string_lossy());
+            assert!(listed.contains(&key.as_str()), "{key} is neither carried nor left out");
+            found += 1;
+        }
+    }
+    assert!(found > 100, "{found}");
 }
 
 #[test]

@@ -15,6 +15,21 @@ fn server(bed: &mut Bed) {
     );
 }
 
+/// One of DHCPv6, whose leases no router advertises.
+fn server6(bed: &mut Bed) {
+    ip("address add fd00:77::1/64 dev eth1-peer nodad");
+    bed.start(
+        "dnsmasq -k -C /dev/null --port=0 --interface=eth1-peer --bind-dynamic --user=root \
+         --dhcp-range=fd00:77::50,fd00:77::5f,64,600s --dhcp-leasefile=/run/leases6",
+    );
+    // a client binds to an address that is no longer looked for
+    wait_for("the link-local addresses", || {
+        let tentative = |link: &str| ip(&format!("-6 address show dev {link} tentative"));
+        ip("-6 address show dev eth1").contains("fe80")
+            && ["eth1", "eth1-peer"].iter().all(|link| tentative(link).is_empty())
+    });
+}
+
 #[track_caller]
 fn is_refused(bed: &Bed, accept: &[&str], words: &str) {
     let (reason, message) = bed.refusal(accept);
@@ -37,6 +52,32 @@ fn dhclient() {
     bed.stop();
     assert_eq!(bed.claims(Holder::Dhcp), []);
     is_refused(&bed, &[], "so somebody renews it");
+}
+
+#[test]
+fn dhclient_of_ipv6() {
+    let mut bed = Bed::enter();
+    server6(&mut bed);
+    bed.start("dhclient -6 -d -v eth1");
+    bed.wait_for_address("fd00:77::5", true);
+    is_refused(&bed, &[], "dhclient -6 -d -v eth1");
+    // dead, it leaves an address that nobody renews: the kernel knows that it ends
+    bed.stop();
+    assert_eq!(bed.claims(Holder::Dhcp), []);
+    is_refused(&bed, &[], "so somebody renews it");
+}
+
+#[test]
+fn networkds_own_client_of_ipv6() {
+    let mut bed = Bed::enter();
+    bed.start_bus();
+    server6(&mut bed);
+    let network = "[Match]\nName=eth1\n[Network]\nDHCP=ipv6\nIPv6AcceptRA=no\n\
+        LinkLocalAddressing=ipv6\n[DHCPv6]\nWithoutRA=solicit\n";
+    bed.put("/etc/systemd/network/10-up.network", network);
+    networkd(&mut bed);
+    bed.wait_for_address("fd00:77::5", true);
+    is_refused(&bed, &["ManagedByNetworkd"], "so somebody renews it");
 }
 
 /// It parts into processes that rename themselves.

@@ -16,9 +16,10 @@ use pointsman_core::decision::{Attempt, Decision, Verdict};
 use pointsman_core::keys::{Annotations, DESIRED_PROFILE};
 use pointsman_core::phase::{End, Phase};
 use pointsman_core::report::State;
+use std::path::Path;
 use support::ovs::OvsFixture;
 
-const CONFIG: &str = "[node]\nuplink = \"eth1\"\naccept = [\"ManagedByNetworkd\"]\n\
+const CONFIG: &str = "[node]\nuplink = \"eth1\"\naccept = [\"ManagedByNetworkd\", \"UplinkNotPersistent\"]\n\
     [profiles.moved]\nmodules = \"leave\"\ncni = \"leave\"\naddresses = \"bridge\"\n";
 
 struct Silent;
@@ -35,7 +36,30 @@ struct Agent {
     watch: Watch,
 }
 
+fn open_vswitch() -> OvsFixture {
+    let ovs = OvsFixture::start_here();
+    ovs.vsctl(&["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"]);
+    ovs.vsctl(&["set", "bridge", BRIDGE, "fail_mode=standalone"]);
+    ovs
+}
+
 impl Agent {
+    fn of(bed: &Bed, ovs: &OvsFixture, state: &Path) -> Self {
+        Self {
+            settings: Settings::parse(CONFIG).unwrap(),
+            executor: Executor {
+                root: HostRoot::new(bed.root()),
+                tools: HostTools::Here,
+                payload: "/nonexistent".into(),
+                store: state.join("store"),
+                ovsdb: ovs.socket(),
+            },
+            journal: Journal::open(state).unwrap(),
+            deadman: DeadMan::of_program(support::program::release("pointsman").unwrap()),
+            watch: Watch::default(),
+        }
+    }
+
     fn site(&self) -> Site<'_> {
         Site {
             settings: &self.settings,
@@ -98,24 +122,10 @@ fn a_foreign_change_is_put_right_once_and_then_said() {
     bed.put("/etc/systemd/network/10-up.network", network);
     networkd(&mut bed);
     bed.wait_for_address("10.77.0.2/24", true);
-    let ovs = OvsFixture::start_here();
-    ovs.vsctl(&["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"]);
-    ovs.vsctl(&["set", "bridge", BRIDGE, "fail_mode=standalone"]);
+    let ovs = open_vswitch();
     // below the root, as on a host: the dead-man finds it there
     let state = tempfile::tempdir_in(bed.root()).unwrap();
-    let agent = Agent {
-        settings: Settings::parse(CONFIG).unwrap(),
-        executor: Executor {
-            root: HostRoot::new(bed.root()),
-            tools: HostTools::Here,
-            payload: "/nonexistent".into(),
-            store: state.path().join("store"),
-            ovsdb: ovs.socket(),
-        },
-        journal: Journal::open(state.path()).unwrap(),
-        deadman: DeadMan::of_program(support::program::release("pointsman").unwrap()),
-        watch: Watch::default(),
-    };
+    let agent = Agent::of(&bed, &ovs, state.path());
     agent.attempt();
     assert!(ip(&format!("address show dev {BRIDGE}")).contains("10.77.0.2/24"));
     assert_eq!(ip(&format!("-4 address show dev {NIC}")), "");
@@ -140,4 +150,44 @@ fn a_foreign_change_is_put_right_once_and_then_said() {
         assert!(verdict.message.contains(words), "{words} is not in {}", verdict.message);
     }
     bed.wait_for_address("10.77.0.2/24", true);
+}
+
+/// Somebody's script that has its own idea of rules and routes.
+#[test]
+fn a_rule_and_a_route_are_put_right_once_by_name() {
+    let bed = Bed::enter();
+    ip("address add 10.77.0.2/24 dev eth1");
+    ip("route add 10.8.0.0/16 via 10.77.0.1 dev eth1");
+    ip("route add 10.9.0.0/16 via 10.77.0.1 dev eth1 table 100");
+    ip("rule add iif eth1 lookup 100 priority 1000");
+    let ovs = open_vswitch();
+    let state = tempfile::tempdir_in(bed.root()).unwrap();
+    let agent = Agent::of(&bed, &ovs, state.path());
+    agent.attempt();
+    assert_eq!(agent.verdict().state, State::Done);
+    let rules = || ip("rule show priority 1000");
+    let routes = || ip("route show 10.8.0.0/16");
+    let there = [rules(), routes()];
+    assert!(there[0].contains("br-int") && there[1].contains("br-int"), "{there:?}");
+
+    let meddle = || {
+        ip("rule delete iif br-int lookup 100 priority 1000");
+        ip("route delete 10.8.0.0/16");
+    };
+    meddle();
+    agent.attempt();
+    assert_eq!([rules(), routes()], there, "put right");
+    let done = agent.verdict();
+    assert_eq!(done.state, State::Done);
+    let words = ["IPv4 rule of priority 1000 iif br-int lookup 100 is gone", "10.8.0.0/16"];
+    for words in words {
+        assert!(done.message.contains(words), "{words} is not in {}", done.message);
+    }
+    meddle();
+    let verdict = agent.verdict();
+    assert_eq!((verdict.state, verdict.reason.as_str()), (State::Degraded, "ChangedBack"));
+    for words in words {
+        assert!(verdict.message.contains(words), "{words} is not in {}", verdict.message);
+    }
+    assert_eq!([rules(), routes()], [String::new(), String::new()], "not fought");
 }

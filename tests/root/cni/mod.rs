@@ -1,6 +1,11 @@
 //! CNI files on scratch roots, with Debian's plugins under NCP's names.
 
+mod containerd;
 mod crash;
+mod faults;
+mod fuzz;
+mod killed;
+mod likeness;
 mod probe;
 mod runtime;
 mod undo;
@@ -8,11 +13,11 @@ mod undo;
 use pointsman::apply::{ApplyError, Executor};
 use pointsman::disk::HostRoot;
 use pointsman::host_command::HostTools;
-use pointsman::observe::{observe_cni, observe_payload};
+use pointsman::observe::{observe_cni, observe_ledger, observe_payload};
 use pointsman_core::checkpoint::{CHECKPOINT_SCHEMA, Checkpoint};
 use pointsman_core::config::Paths;
 use pointsman_core::model::{Digest, Observed};
-use pointsman_core::plan::cni::{Target, Want, plan_cni};
+use pointsman_core::plan::cni::{Target, Toward, Want, plan_cni};
 use pointsman_core::plan::{Plan, Refusal};
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,6 +48,8 @@ pub fn plugin(name: &str) -> Vec<u8> {
 
 /// A file: permission bits and contents.
 pub type Entry = (u32, Digest);
+/// By path.
+pub type Files = BTreeMap<String, Entry>;
 
 /// A scratch root, a payload of version 4.2 and a store.
 pub struct Host {
@@ -112,19 +119,20 @@ impl Host {
     pub fn observe(&self) -> Observed {
         let mut observed = Observed::default();
         observe_payload(&mut observed, &self.payload());
+        observe_ledger(&mut observed, &self.executor.store).unwrap();
         let root = &self.executor.root;
         observe_cni(&mut observed, root, &Paths::default(), &self.payload()).unwrap();
         observed
     }
 
     pub fn plan(&self) -> Result<Plan, Refusal> {
-        plan_cni(&want(Target::Payload), &self.observe(), None)
+        plan_cni(&want(Target::To(Toward::Payload)), &self.observe(), None)
     }
 
     pub fn plan_back(&self, before: &Observed) -> Plan {
         let (transaction, before) = ("t".into(), before.clone());
         let back = Checkpoint { schema: CHECKPOINT_SCHEMA, transaction, before };
-        plan_cni(&want(Target::Before), &self.observe(), Some(&back)).unwrap()
+        plan_cni(&want(Target::Before(Toward::Payload)), &self.observe(), Some(&back)).unwrap()
     }
 
     pub fn apply(&self, plan: &Plan) -> Result<(), ApplyError> {
@@ -142,7 +150,7 @@ impl Host {
     }
 
     /// Every file below the root, with mode and digest.
-    pub fn files(&self) -> BTreeMap<String, Entry> {
+    pub fn files(&self) -> Files {
         let root = self.executor.root.path();
         let entries = WalkDir::new(root).into_iter().map(Result::unwrap);
         let file = |entry: walkdir::DirEntry| {
@@ -171,7 +179,7 @@ impl Host {
 }
 
 fn want(target: Target) -> Want {
-    Want { target, paths: Paths::default() }
+    Want::plainly(target, Paths::default())
 }
 
 /// Hosts to install on, by name. None has the payload's version.

@@ -17,6 +17,8 @@ const STARTING: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct OvsFixture {
     run: TempDir,
+    /// As the server is told.
+    database: String,
     server: Child,
     vswitchd: Option<Child>,
 }
@@ -29,19 +31,29 @@ impl OvsFixture {
         Self::start_here()
     }
 
+    /// The same with a database that the server knows by a relative path and a link.
+    pub fn start_behind_a_link() -> Self {
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace: tests run as root");
+        command(&["ip", "link", "set", "lo", "up"]);
+        let run = tempfile::tempdir().unwrap();
+        std::fs::create_dir(run.path().join("far")).unwrap();
+        std::os::unix::fs::symlink("far/away.db", run.path().join("conf.db")).unwrap();
+        Self::start_in(run, "far/away.db", "conf.db")
+    }
+
     /// Starts both daemons in the calling thread's network namespace.
     pub fn start_here() -> Self {
         let run = tempfile::tempdir().unwrap();
-        let database = run.path().join("conf.db");
-        command(&["ovsdb-tool", "create", text(&database), SCHEMA]);
-        let server = daemon(
-            run.path(),
-            "ovsdb-server",
-            &[text(&database), &format!("--remote=punix:{}", text(&run.path().join("db.sock")))],
-        );
-        let mut fixture = Self { run, server, vswitchd: None };
-        let socket = fixture.socket();
-        wait_for("ovsdb-server's socket", || socket.exists());
+        let database = text(&run.path().join("conf.db")).to_owned();
+        Self::start_in(run, "conf.db", &database)
+    }
+
+    /// `file` is made; `database` is what the server is told.
+    fn start_in(run: TempDir, file: &str, database: &str) -> Self {
+        command(&["ovsdb-tool", "create", text(&run.path().join(file)), SCHEMA]);
+        let server = server(run.path(), database);
+        let mut fixture = Self { run, database: database.to_owned(), server, vswitchd: None };
+        fixture.wait_for_server();
         fixture.vsctl(&["--no-wait", "init"]);
         fixture.start_vswitchd();
         fixture
@@ -133,6 +145,16 @@ impl OvsFixture {
         end(&mut self.server);
     }
 
+    /// Starts ovsdb-server again, on the same database.
+    pub fn start_server(&mut self) {
+        self.server = server(self.run.path(), &self.database);
+        self.wait_for_server();
+    }
+
+    fn wait_for_server(&self) {
+        wait_for("ovsdb-server", || self.try_vsctl(&["--no-wait", "list-br"]).status.success());
+    }
+
     /// The daemons' logs, for a failed test's message.
     pub fn logs(&self) -> String {
         ["ovsdb-server", "ovs-vswitchd"]
@@ -153,6 +175,11 @@ impl Drop for OvsFixture {
     }
 }
 
+fn server(run: &Path, database: &str) -> Child {
+    let remote = format!("--remote=punix:{}", text(&run.join("db.sock")));
+    daemon(run, "ovsdb-server", &[database, &remote])
+}
+
 fn daemon(run: &Path, name: &str, arguments: &[&str]) -> Child {
     let option = |option: &str, suffix: &str| format!("--{option}={}/{name}.{suffix}", text(run));
     Command::new(name)
@@ -162,6 +189,7 @@ fn daemon(run: &Path, name: &str, arguments: &[&str]) -> Child {
         .env("OVS_RUNDIR", run)
         .env("OVS_LOGDIR", run)
         .env("OVS_DBDIR", run)
+        .current_dir(run)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

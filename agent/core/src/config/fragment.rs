@@ -175,7 +175,7 @@ impl ProfileFragment {
         };
         Ok(Profile {
             modules: modules.ok_or_else(|| missing("modules", "`payload`, `in-tree`, `leave`"))?,
-            cni: cni.ok_or_else(|| missing("cni", "`payload`, `leave`"))?,
+            cni: cni.ok_or_else(|| missing("cni", "`payload`, `absent`, `leave`"))?,
             addresses: addresses
                 .ok_or_else(|| missing("addresses", "`bridge`, `uplink`, `leave`"))?,
             ovs: ovs.unwrap_or(OvsRunner::Host),

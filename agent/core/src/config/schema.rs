@@ -52,7 +52,7 @@ const KEYS: &[Key] = &[
         "how long Open vSwitch may be gone, and the gateway silent, before the addresses go to the uplink; `3s`",
     ),
     key("profiles.*.modules", "`payload`, `in-tree` or `leave`; required"),
-    key("profiles.*.cni", "`payload` or `leave`; required"),
+    key("profiles.*.cni", "`payload`, `absent` or `leave`; required"),
     key("profiles.*.addresses", "`bridge`, `uplink` or `leave`; required"),
     key("profiles.*.ovs", "who runs Open vSwitch: `host` (default) or `none`"),
     key(

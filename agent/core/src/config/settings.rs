@@ -106,6 +106,8 @@ pub enum ModulesChoice {
 pub enum CniChoice {
     /// At least the payload's version.
     Payload,
+    /// What was there before Pointsman's first installation.
+    Absent,
     /// As they are.
     Leave,
 }

@@ -1,4 +1,4 @@
-use super::Digest;
+use super::{Digest, Ledger};
 use crate::version::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,6 +16,19 @@ pub struct Cni {
     /// Digest of the contents → what they say: the installed `10-nsx.conflist` and
     /// `10-nsx.conf`, and the payload's conflist.
     pub readings: BTreeMap<Digest, CniReading>,
+    /// Digest of the contents → the contents: of the conflists that may have to be merged, the
+    /// installed one and the payload's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub texts: BTreeMap<Digest, String>,
+    /// What is Pointsman's own; none where it has never changed a CNI file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Ledger>,
+    /// What is wrong with installed plugins, as far as their files tell: path → plain words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub faults: BTreeMap<String, String>,
+    /// Attachments to our network that a runtime still has to undo: names in libcni's cache.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<String>,
 }
 
 /// What the contents of a CNI configuration file say.
@@ -105,6 +118,14 @@ fn read(contents: &[u8]) -> Result<CniConfig, String> {
     let Value::Object(whole) = whole else {
         return Err("its JSON is no object".into());
     };
+    if let Some(key) = super::json::twice(contents) {
+        return Err(format!("its key `{key}` is there twice in one object"));
+    }
+    if let Some(name) = whole.get("name").and_then(Value::as_str)
+        && !is_network_name(name)
+    {
+        return Err("its `name` is none that a runtime takes".into());
+    }
     let text = |key: &str| match whole.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -130,6 +151,13 @@ fn read(contents: &[u8]) -> Result<CniConfig, String> {
         .flatten()
         .collect();
     Ok(CniConfig { list, name, cni_version, plugins, version: tag_of(&tags) })
+}
+
+/// `ValidateNetworkName` of containernetworking/cni: `^[a-zA-Z0-9][a-zA-Z0-9_.-]*$`. Without a
+/// name is another matter.
+fn is_network_name(name: &str) -> bool {
+    let first = name.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric());
+    first && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
 fn type_of(plugin: &Value) -> Result<String, String> {
@@ -224,6 +252,12 @@ mod tests {
             (r#"{"name":"n","plugins":[7]}"#, "no `type`"),
             (r#"{"name":"n","plugins":[{"type":""}]}"#, "no `type`"),
             (r#"{"plugins":[{"type":"nsx"}]}"#, "no `name`"),
+            (r#"{"name":"../n","plugins":[{"type":"nsx"}]}"#, "a runtime takes"),
+            (
+                r#"{"name":"n","plugins":[{"type":"nsx","a":[{"b":1,"b":2}]}]}"#,
+                "`b` is there twice",
+            ),
+            ("\u{feff}{}", "no JSON"),
             (deep.as_str(), "no JSON"),
             (large.as_str(), "larger"),
         ] {

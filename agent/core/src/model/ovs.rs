@@ -27,6 +27,10 @@ pub struct Ovs {
     /// that stopped them, and to an observation of a server that is dead, if its file can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<OvsDatabase>,
+    /// The database's file, as the host sees it: what the server that lives has open, else where
+    /// one was found. Kept with a checkpoint, so that it is known when the server is dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// Bridges whose flows lie in the state directory, looked for while
     /// [`OvsDatabase::restoring`] says that they wait for their return.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -19,7 +19,9 @@ pub fn limit(step: &Step) -> Duration {
         Step::Handover(step) => of_handover(step),
         Step::Ovs(step) => of_ovs(step),
         Step::Modules(step) => of_modules(step),
-        Step::Cni(cni::Step::ProbePlugin { .. }) | Step::File(_) => Duration::from_secs(60),
+        Step::Cni(cni::Step::ProbePlugin { .. } | cni::Step::Note { .. }) | Step::File(_) => {
+            Duration::from_secs(60)
+        }
     }
 }
 

@@ -123,6 +123,7 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
         Step::Cni(step) => cni::simulate(observed, step),
         Step::File(step) => {
             file::simulate(observed, step);
+            cni::learn(observed, step);
             modules::learn(observed, step);
         }
     }

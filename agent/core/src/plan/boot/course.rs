@@ -39,7 +39,7 @@ pub fn owner_at_end(
                 AddressesChoice::Uplink => Some(Owner::Uplink),
                 AddressesChoice::Leave => before,
             },
-            Goal::Modules { .. } | Goal::Cni => before,
+            Goal::Modules { .. } | Goal::Cni { .. } => before,
         },
         Phase::Ended(End::RolledBack | End::Unchanged | End::Refused) => before,
         Phase::Ended(End::Degraded)

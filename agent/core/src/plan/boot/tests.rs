@@ -121,11 +121,11 @@ fn the_owner_is_the_goals_where_it_was_reached_and_the_former_one_where_not() {
     let reached = Phase::Ended(End::Reached);
     assert_eq!(of(&to(Owner::Bridge), reached, &before), Some(Owner::Bridge));
     assert_eq!(of(&to(Owner::Uplink), reached, &before), Some(Owner::Uplink));
-    assert_eq!(of(&Goal::Cni, reached, &before), None, "nobody had any");
+    assert_eq!(of(&Goal::cni(), reached, &before), None, "nobody had any");
     let address = serde_json::json!({"link": "br-int", "ip": "10.0.2.15", "prefix_len": 24,
         "scope": 0, "flags": 0, "valid_lft": u32::MAX, "preferred_lft": u32::MAX, "protocol": 0});
     before.network.addresses = vec![serde_json::from_value(address).unwrap()];
-    assert_eq!(of(&Goal::Cni, reached, &before), Some(Owner::Bridge));
+    assert_eq!(of(&Goal::cni(), reached, &before), Some(Owner::Bridge));
     let back = Phase::Ended(End::RolledBack);
     assert_eq!(of(&to(Owner::Uplink), back, &before), Some(Owner::Bridge));
     for phase in [Phase::Ended(End::Degraded), Phase::Applying, Phase::RollingBack] {

@@ -1,11 +1,14 @@
 //! Toward the payload's files.
 
+use super::Consent;
+use super::conflist::{Content, content};
+use super::ledger::{note, opened, settled};
+use super::offer::New;
 use super::places::{PLUGIN, Places, config_names, directories_for, not_a};
 use crate::model::{CniConfig, CniReading, Digest, FileState, Observed, VersionTag};
-use crate::payload::{CniFile, CniPayload, CniRole, Payload};
+use crate::payload::{CniFile, CniRole};
 use crate::plan::file::Source;
 use crate::plan::{Plan, Refusal, Step, cni, file};
-use crate::version::Version;
 use std::cmp::Ordering;
 
 /// What is done about the installed files.
@@ -15,112 +18,67 @@ enum Verdict {
     Leave,
     /// The version is the payload's: whatever drifted is put right.
     Repair,
-    /// Everything becomes the payload's.
+    /// The version is older: what the user has changed since it was written stays.
+    Update,
+    /// What is there says nothing that can be kept.
     Replace,
 }
 
-pub(super) fn plan(places: &Places, observed: &Observed) -> Result<Plan, Refusal> {
+pub(super) fn plan(
+    places: &Places,
+    consent: Consent,
+    observed: &Observed,
+) -> Result<Plan, Refusal> {
     let new = New::of(observed)?;
     let mut plan = Plan::default();
-    let verdict = judge(places, observed, &new, &mut plan.notes)?;
+    let verdict = judge(places, consent, observed, &new, &mut plan.notes)?;
     plan.push("Sweep what an interrupted run left", places.sweep(observed));
     if verdict != Verdict::Leave {
-        let writes = Writes::of(places, observed, &new, verdict, &mut plan.notes);
-        writes.into_stages(observed, &new, &mut plan)?;
+        let writes = Writes::of(places, observed, &new, (verdict, consent), &mut plan.notes);
+        let (mut before, mut changes) = (Plan::default(), Plan::default());
+        writes.into_stages(observed, (&mut before, &mut changes))?;
+        plan = plan.then(with_ledger(&places.conflist, observed, &new, (before, changes)));
     }
     note_pair(places, observed, &mut plan.notes);
     note_rival(places, observed, verdict, &mut plan.notes);
     Ok(plan)
 }
 
-/// The payload's part, checked.
-struct New<'a> {
-    payload: &'a CniPayload,
-    nsx: &'a CniFile,
-    conflist: &'a CniFile,
-    config: &'a CniConfig,
-    version: Version,
-}
-
-impl<'a> New<'a> {
-    fn of(observed: &'a Observed) -> Result<Self, Refusal> {
-        let none = |why: &str| Refusal::new("NoPayload", format!("no CNI payload: {why}"));
-        let Some(payload) = &observed.payload else {
-            return Err(none(
-                observed.payload_fault.as_deref().unwrap_or("there is no payload directory"),
-            ));
-        };
-        let Some(files) = &payload.manifest.cni else {
-            return Err(none("the payload's manifest.toml has no [cni]"));
-        };
-        let role = |role: CniRole, name: &str| {
-            let why = format!("the payload's manifest.toml has no [cni.files.{name}]");
-            files.files.get(&role).ok_or_else(|| none(&why))
-        };
-        let (nsx, conflist) = (role(CniRole::Nsx, "nsx")?, role(CniRole::Conflist, "conflist")?);
-        refuse_faults(payload, files)?;
-        let config = payload_config(observed, conflist)?;
-        let version = payload_version(files, conflist, config)?;
-        Ok(Self { payload: files, nsx, conflist, config, version })
+/// What is written is noted first; that it is committed, last.
+fn with_ledger(
+    conflist: &str,
+    observed: &Observed,
+    new: &New<'_>,
+    (before, changes): (Plan, Plan),
+) -> Plan {
+    let known = observed.cni.ledger.as_ref();
+    let opened = opened(observed, &changes, &new.version.to_string());
+    let commits = changes
+        .steps()
+        .any(|step| matches!(step, Step::File(file::Step::Write { path, .. }) if path == conflist));
+    let present = observed.files.get(conflist).and_then(FileState::sha256);
+    let is_known =
+        known.is_some_and(|ledger| ledger.base.is_some()) || present == Some(new.conflist.sha256);
+    let base = Some(new.text).filter(|_| commits || is_known);
+    let settled = settled(opened.clone(), &changes, base);
+    let mut plan = before;
+    // what was there all the time is nobody's to note
+    if !changes.is_empty() && known != Some(&opened) {
+        plan.push("Note what is changed", vec![note(Some(opened.clone()))]);
     }
-}
-
-fn refuse_faults(payload: &Payload, files: &CniPayload) -> Result<(), Refusal> {
-    let fault = files.files.values().find_map(|file| payload.faults.get_key_value(&file.path));
-    fault.map_or(Ok(()), |(path, fault)| {
-        Err(corrupt(path, &format!("{fault}; bring the payload anew")))
-    })
-}
-
-fn corrupt(path: &str, why: &str) -> Refusal {
-    Refusal::new("PayloadCorrupt", format!("the payload's {path} cannot be installed: {why}"))
-}
-
-fn payload_config<'a>(
-    observed: &'a Observed,
-    conflist: &CniFile,
-) -> Result<&'a CniConfig, Refusal> {
-    match observed.cni.readings.get(&conflist.sha256) {
-        None => Err(corrupt(&conflist.path, "it could not be read")),
-        Some(CniReading::Garbled { why }) => Err(corrupt(&conflist.path, why)),
-        Some(CniReading::Config(config)) if !config.list => {
-            Err(corrupt(&conflist.path, "it is a single plugin's configuration, no list"))
-        }
-        Some(CniReading::Config(config)) if config.first_plugin() != PLUGIN => {
-            let why = format!("its first plugin is `{}`, not `{PLUGIN}`", config.first_plugin());
-            Err(corrupt(&conflist.path, &why))
-        }
-        Some(CniReading::Config(config)) => Ok(config),
+    let written = !changes.is_empty();
+    let mut plan = plan.then(changes);
+    let last = if written { Some(&opened) } else { known };
+    if last.is_some_and(|last| *last != settled) {
+        plan.push("Note what is committed", vec![note(Some(settled))]);
     }
-}
-
-fn payload_version(
-    files: &CniPayload,
-    conflist: &CniFile,
-    config: &CniConfig,
-) -> Result<Version, Refusal> {
-    let bad = |why: String| Refusal::new("BadPayloadVersion", why);
-    let version = Version::parse(&files.version)
-        .map_err(|error| bad(format!("the payload's manifest.toml: version of [cni]: {error}")))?;
-    let path = &conflist.path;
-    match &config.version {
-        VersionTag::Known { version: tag } if *tag == version => Ok(version),
-        VersionTag::Known { version: tag } => Err(bad(format!(
-            "the payload's manifest.toml says version {version} and its {path} says \
-             nsxBuildVersion {tag}: they must agree"
-        ))),
-        VersionTag::Unknown { found } => Err(bad(format!(
-            "the payload's {path} has the nsxBuildVersion {found}, which is no version"
-        ))),
-        VersionTag::Missing => Err(bad(format!(
-            "the payload's {path} has no nsxBuildVersion: every start would write"
-        ))),
-    }
+    plan
 }
 
 /// The decision table.
 fn judge(
     places: &Places,
+    consent: Consent,
     observed: &Observed,
     new: &New<'_>,
     notes: &mut Vec<String>,
@@ -150,7 +108,7 @@ fn judge(
         return Ok(Verdict::Replace);
     }
     let verdict = match &config.version {
-        VersionTag::Missing => Verdict::Replace,
+        VersionTag::Missing => Verdict::Update,
         VersionTag::Unknown { found } => {
             notes.push(format!(
                 "UnknownVersion: {path} is replaced, a copy is kept: its nsxBuildVersion \
@@ -159,20 +117,25 @@ fn judge(
             Verdict::Replace
         }
         VersionTag::Known { version } => match version.cmp(&new.version) {
-            Ordering::Less => Verdict::Replace,
+            Ordering::Less => Verdict::Update,
             Ordering::Equal => Verdict::Repair,
+            Ordering::Greater if consent.downgrade => {
+                notes.push(format!(
+                    "Downgrade: {path} says {version} and becomes {}, as was asked for",
+                    new.version
+                ));
+                Verdict::Update
+            }
             Ordering::Greater => {
                 notes.push(format!(
-                    "InstalledNewer: {path} says {version}, the payload {}: nothing is touched",
+                    "InstalledNewer: {path} says {version}, the payload {}: nothing is touched; \
+                     `pointsman cni apply --allow-downgrade` replaces it",
                     new.version
                 ));
                 Verdict::Leave
             }
         },
     };
-    if verdict == Verdict::Replace {
-        note_lost_plugins(path, config, new, notes);
-    }
     Ok(verdict)
 }
 
@@ -204,11 +167,26 @@ fn refuse_foreign(path: &str, config: &CniConfig) -> Result<(), Refusal> {
     ))
 }
 
-fn note_lost_plugins(path: &str, old: &CniConfig, new: &New<'_>, notes: &mut Vec<String>) {
+/// The chained plugins that go: without the text that was written last nobody knows whose they were.
+fn note_lost_plugins(
+    places: &Places,
+    observed: &Observed,
+    new: &New<'_>,
+    content: &Content,
+    notes: &mut Vec<String>,
+) {
+    let merged = match content {
+        Content::AsItIs => return,
+        Content::Payload => None,
+        Content::Merged(text) => Some(CniReading::of(text.as_bytes())),
+    };
+    let stay = merged.as_ref().and_then(CniReading::config).unwrap_or(new.config);
+    let path = &places.conflist;
+    let Ok(Some(CniReading::Config(old))) = reading(observed, path) else { return };
     let lost: Vec<&str> = old
         .plugins
         .iter()
-        .filter(|plugin| !new.config.plugins.contains(plugin))
+        .filter(|plugin| !stay.plugins.contains(plugin))
         .map(String::as_str)
         .collect();
     if !lost.is_empty() {
@@ -219,35 +197,42 @@ fn note_lost_plugins(path: &str, old: &CniConfig, new: &New<'_>, notes: &mut Vec
     }
 }
 
-/// One file of the payload on its way to its place.
+/// One file on its way to its place.
 struct Write<'a> {
     path: &'a str,
     file: &'a CniFile,
+    source: Source,
+    sha256: Digest,
 }
 
-impl Write<'_> {
+impl<'a> Write<'a> {
+    fn of_payload(path: &'a str, file: &'a CniFile) -> Self {
+        Self { path, file, source: Source::Payload(file.path.clone()), sha256: file.sha256 }
+    }
+
     fn step(&self) -> Step {
         Step::File(file::Step::Write {
             path: self.path.to_owned(),
             // a manifest without a readable mode is not parsed
             mode: self.file.mode_bits().unwrap_or(0o600),
-            source: Source::Payload(self.file.path.clone()),
-            sha256: self.file.sha256,
+            source: self.source.clone(),
+            sha256: self.sha256,
         })
     }
 
-    fn probe(&self, new: &New<'_>) -> Step {
+    fn probe(&self, cni_version: &str) -> Step {
         Step::Cni(cni::Step::ProbePlugin {
             path: self.path.to_owned(),
             source: self.file.path.clone(),
             sha256: self.file.sha256,
-            cni_version: new.config.cni_version().to_owned(),
+            cni_version: cni_version.to_owned(),
         })
     }
 }
 
 struct Writes<'a> {
     binaries: Vec<Write<'a>>,
+    cni_version: String,
     conflist: Option<Write<'a>>,
     legacy: Option<(&'a str, Digest)>,
     loopback_conf: Option<Write<'a>>,
@@ -258,43 +243,46 @@ impl<'a> Writes<'a> {
         places: &'a Places,
         observed: &Observed,
         new: &New<'a>,
-        verdict: Verdict,
+        (verdict, consent): (Verdict, Consent),
         notes: &mut Vec<String>,
     ) -> Self {
-        let absent = |role| {
+        let pair = |role| {
             let path = places.of_role(role);
             let file = new.payload.files.get(&role)?;
-            (!observed.files.contains_key(path)).then_some(Write { path, file })
+            let wanted = match observed.files.get(path) {
+                None => true,
+                Some(FileState::Regular { .. }) if consent.loopback => {
+                    !is_installed(observed, path, file)
+                }
+                Some(_) => false,
+            };
+            wanted.then(|| Write::of_payload(path, file))
         };
-        let differing = |path: &'a str, file: &'a CniFile| {
-            (!is_installed(observed, path, file)).then_some(Write { path, file })
+        let held = match verdict {
+            Verdict::Replace | Verdict::Leave => Content::Payload,
+            Verdict::Update | Verdict::Repair => {
+                let held = content(places, observed, new, verdict == Verdict::Update, notes);
+                note_lost_plugins(places, observed, new, &held, notes);
+                held
+            }
         };
-        let present = observed.files.get(&places.conflist).and_then(FileState::sha256);
-        let edited = verdict == Verdict::Repair && present != Some(new.conflist.sha256);
-        if edited {
-            notes.push(format!(
-                "HandEdited: {} has the payload's version {} and other contents: it is left as it is",
-                places.conflist, new.version
-            ));
-        }
-        let conflist = differing(&places.conflist, new.conflist).filter(|_| !edited);
+        let nsx = Some(Write::of_payload(&places.nsx, new.nsx))
+            .filter(|write| !is_installed(observed, write.path, write.file));
         let legacy = observed.files.get(&places.legacy).and_then(FileState::sha256);
         Self {
-            binaries: absent(CniRole::Loopback)
-                .into_iter()
-                .chain(differing(&places.nsx, new.nsx))
-                .collect(),
-            conflist,
+            binaries: pair(CniRole::Loopback).into_iter().chain(nsx).collect(),
+            cni_version: held.cni_version(places, observed, new),
+            conflist: conflist_write(places, observed, new, &held),
             legacy: legacy.map(|sha256| (places.legacy.as_str(), sha256)),
-            loopback_conf: absent(CniRole::LoopbackConf),
+            loopback_conf: pair(CniRole::LoopbackConf),
         }
     }
 
+    /// What comes before the first change, and the changes.
     fn into_stages(
         self,
         observed: &Observed,
-        new: &New<'_>,
-        plan: &mut Plan,
+        (before, changes): (&mut Plan, &mut Plan),
     ) -> Result<(), Refusal> {
         let all = || self.binaries.iter().chain(&self.conflist).chain(&self.loopback_conf);
         let mut directories: Vec<Step> = Vec::new();
@@ -305,28 +293,53 @@ impl<'a> Writes<'a> {
                 }
             }
         }
-        plan.push("Make the directories", directories);
+        before.push("Make the directories", directories);
         let kept = all()
             .filter_map(|write| Some((write.path, observed.files.get(write.path)?.sha256()?)))
             .chain(self.legacy);
         let keep = |(path, sha256): (&str, Digest)| {
             Step::File(file::Step::Keep { path: path.to_owned(), sha256 })
         };
-        plan.push("Keep what goes", kept.map(keep).collect());
-        let probes = self.binaries.iter().map(|write| write.probe(new));
-        plan.push("Try the new plugins", probes.collect());
+        before.push("Keep what goes", kept.map(keep).collect());
+        let probes = self.binaries.iter().map(|write| write.probe(&self.cni_version));
+        before.push("Try the new plugins", probes.collect());
         let binaries = self.binaries.iter().map(Write::step);
-        plan.push("Put the plugins in place", binaries.collect());
+        changes.push("Put the plugins in place", binaries.collect());
         let conflist = self.conflist.iter().map(Write::step);
-        plan.push("Commit the configuration", conflist.collect());
+        changes.push("Commit the configuration", conflist.collect());
         let removal = self.legacy.map(|(path, sha256)| {
             Step::File(file::Step::Remove { path: path.to_owned(), sha256: Some(sha256) })
         });
-        plan.push("Remove the older configuration", removal.into_iter().collect());
+        changes.push("Remove the older configuration", removal.into_iter().collect());
         let loopback = self.loopback_conf.iter().map(Write::step);
-        plan.push("Add the loopback configuration", loopback.collect());
+        changes.push("Add the loopback configuration", loopback.collect());
         Ok(())
     }
+}
+
+/// The commit, where the content or the mode is not yet there. The mode of what the user has
+/// written is the user's.
+fn conflist_write<'a>(
+    places: &'a Places,
+    observed: &Observed,
+    new: &New<'a>,
+    content: &Content,
+) -> Option<Write<'a>> {
+    let (path, file) = (places.conflist.as_str(), new.conflist);
+    let Some(FileState::Regular { mode, sha256: present, .. }) = observed.files.get(path) else {
+        return Some(Write::of_payload(path, file));
+    };
+    let (source, sha256) = match content {
+        Content::AsItIs => {
+            let owned = observed.cni.ledger.as_ref().and_then(|ledger| ledger.files.get(path));
+            owned.filter(|owned| owned.written.contains(present))?;
+            let text = observed.cni.texts.get(present)?.clone();
+            (Source::Inline(text), *present)
+        }
+        Content::Payload | Content::Merged(_) => content.source(new),
+    };
+    let there = *present == sha256 && Some(*mode) == file.mode_bits();
+    (!there).then_some(Write { path, file, source, sha256 })
 }
 
 fn is_installed(observed: &Observed, path: &str, file: &CniFile) -> bool {
@@ -341,7 +354,10 @@ fn is_installed(observed: &Observed, path: &str, file: &CniFile) -> bool {
 /// The loopback pair is never overwritten, so a broken one can only be told.
 fn note_pair(places: &Places, observed: &Observed, notes: &mut Vec<String>) {
     let mut broken = |path: &str, why: &str| {
-        notes.push(format!("LoopbackBroken: {path} {why}; it is never overwritten: remove it"));
+        notes.push(format!(
+            "LoopbackBroken: {path} {why}; it is not overwritten: remove it, or ask for \
+             `pointsman cni apply --replace-loopback`"
+        ));
     };
     match observed.files.get(&places.loopback) {
         Some(FileState::Regular { mode, .. }) if mode & 0o111 == 0 => {
@@ -353,7 +369,12 @@ fn note_pair(places: &Places, observed: &Observed, notes: &mut Vec<String>) {
         Some(FileState::Directory | FileState::Other) => {
             broken(&places.loopback, "is no regular file");
         }
-        Some(FileState::Regular { .. } | FileState::Symlink { .. }) | None => {}
+        Some(FileState::Regular { .. } | FileState::Symlink { .. }) => {
+            if let Some(fault) = observed.cni.faults.get(&places.loopback) {
+                broken(&places.loopback, fault);
+            }
+        }
+        None => {}
     }
     if let Some(FileState::Directory | FileState::Other) = observed.files.get(&places.loopback_conf)
     {

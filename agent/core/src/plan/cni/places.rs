@@ -69,6 +69,25 @@ impl Places {
         with_parents(&self.bin).contains(&path)
     }
 
+    /// Whether a step is about CNI files.
+    pub fn concerns(&self, step: &Step) -> bool {
+        let Step::File(
+            file::Step::Keep { path, .. }
+            | file::Step::Write { path, .. }
+            | file::Step::MakeDirectory { path, .. }
+            | file::Step::Link { path, .. }
+            | file::Step::Remove { path, .. }
+            | file::Step::RemoveDirectory { path },
+        ) = step
+        else {
+            return matches!(step, Step::Cni(_));
+        };
+        let staged = |own: &&str| staged_beside(own) == *path;
+        self.all().contains(&path.as_str())
+            || self.directories().contains(&path.as_str())
+            || self.all().iter().any(staged)
+    }
+
     /// Removal of what killed writes left behind.
     pub(super) fn sweep(&self, observed: &Observed) -> Vec<Step> {
         let leftover = |path: &str| {

@@ -9,8 +9,10 @@
 //! order covers, the moment in which vswitchd takes the port, is left to a *shield*.
 
 mod addresses;
+mod announce;
 pub mod coexistence;
 mod compare;
+mod left_out_sysctls;
 mod neighbours;
 mod nexthops;
 mod normal;
@@ -30,8 +32,10 @@ mod tests;
 mod unknown;
 
 pub use compare::{Key, canonical, exact, legs, place};
+pub use left_out_sysctls::LEFT_OUT_SYSCTLS;
 pub use normal::normal;
 pub use shadow::{OWN_PROTOCOL, SHADOW_TABLE};
+pub use shield::unshielded;
 pub use simulate::simulate;
 pub use step::Step;
 pub use sysctls::{SYSCTLS, Sysctl};
@@ -169,6 +173,7 @@ fn plan(
     }
     let neighbours = Neighbours::of(&case, traffic);
     let shield = Shield::of(&case, &ports, &addresses);
+    let announce = announce::announce(&case, &addresses);
     let rp_filter = rp_filter(&case, &ports, traffic, a4 || a6);
     let split = Split::of(&case, &addresses, &[&rules.add, &shadow.flip]);
     let all = Parts {
@@ -182,6 +187,7 @@ fn plan(
         split,
         shield,
         neighbours,
+        announce,
         rp_filter,
     };
     let mut plan = assemble(&case, all);
@@ -200,6 +206,7 @@ struct Parts {
     split: Split,
     shield: Shield,
     neighbours: Neighbours,
+    announce: Vec<Step>,
     /// Loosened before, restored after.
     rp_filter: [Vec<Step>; 2],
 }
@@ -207,7 +214,8 @@ struct Parts {
 /// Puts the parts in the order that loses nothing.
 fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     let Parts { addresses, routes, nexthops, rules, sysctls, ports, .. } = parts;
-    let Parts { shadow, split, shield, neighbours, rp_filter: [loosen, restore], .. } = parts;
+    let Parts { shadow, split, shield, neighbours, announce, rp_filter: [loosen, restore], .. } =
+        parts;
     let left = routes::delete(simulate::leftovers(&case.now.network, case.source));
     let mut plan = Plan::default();
     let (target, source, uplink) = (case.target, case.source, &case.want.uplink);
@@ -252,6 +260,7 @@ fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
         &format!("Take from {source} what {target} has now"),
         wrap([rules.delete, addresses.delete, left, neighbours.delete].concat()),
     );
+    plan.push(&format!("Tell the wire that {target} answers now"), wrap(announce));
     let last = [shadow.off, addresses.settle, restore, sysctls.restore, shield.last].concat();
     plan.push("Clean up", [wrap(last), ports.last].concat());
     let notes = [
@@ -267,6 +276,18 @@ fn assemble(case: &Case<'_>, parts: Parts) -> Plan {
     ];
     plan.notes.extend(notes.concat());
     plan
+}
+
+/// Whether anything of a plan decides by which link packets come or go.
+fn moves_traffic(plan: &Plan) -> bool {
+    plan.steps().any(|step| match step {
+        plan::Step::Ovs(step) => matches!(step, plan::ovs::Step::AddPort { .. }),
+        plan::Step::Handover(step) => {
+            matches!(step, Step::AddShadowRule { .. } | Step::AddAddress(_))
+                || matches!(step, Step::ReplaceRoutes { .. } | Step::AddRoutes { .. })
+        }
+        plan::Step::Modules(_) | plan::Step::Cni(_) | plan::Step::File(_) => false,
+    })
 }
 
 fn wrap(steps: Vec<Step>) -> Vec<plan::Step> {

@@ -58,7 +58,8 @@ fn is_needed(case: &Case<'_>, ports: &Ports) -> bool {
     case.now.ovs.vswitchd && ports.attach.iter().chain(&ports.detach).any(by_vswitchd)
 }
 
-fn unshielded(uplink: &str, why: &str) -> String {
+/// What it costs that none is up.
+pub fn unshielded(uplink: &str, why: &str) -> String {
     format!(
         "no shield can be raised ({why}): of what arrives in the milliseconds in which Open vSwitch takes or lets go of {uplink}, packets may be lost (measured at 1500 a second: none to 600)"
     )

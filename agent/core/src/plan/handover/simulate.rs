@@ -28,7 +28,8 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
                 found.flags = address.flags;
             }
         }
-        Step::AskGateways { .. } => {}
+        // of what is said nothing is left behind
+        Step::AskGateways { .. } | Step::Announce { .. } => {}
         Step::SetNeighbour(neighbour) => {
             forget_neighbour(network, neighbour);
             network.neighbours.push(neighbour.clone());

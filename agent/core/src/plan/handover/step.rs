@@ -4,6 +4,7 @@ use crate::model::{Address, Neighbour, Nexthop, Route, Rule, SHIELD_ENTRY, SHIEL
 use crate::probe::Gateway;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::IpAddr;
 
 /// A change over netlink, or of a link's sysctl.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,19 @@ pub enum Step {
         beside: String,
         /// Whom to ask.
         gateways: Vec<Gateway>,
+    },
+    /// Say once on the wire who answers for these addresses, and wait for nobody: of IPv4 a
+    /// gratuitous ARP request, which every neighbour takes that knows the address (RFC 826, RFC 5227
+    /// section 3), and a reply, for those that heed no request; of IPv6 an unasked advertisement to all nodes
+    /// with override (RFC 4861, 7.2.6). Leaves nothing behind; one that cannot be sent is told,
+    /// and fails nothing.
+    Announce {
+        /// The device that owns them, in whose name it is said.
+        link: String,
+        /// Those of the node itself.
+        addresses: Vec<IpAddr>,
+        /// What an advertisement says: whether the node forwards IPv6.
+        router: bool,
     },
     /// Seed or replace a neighbour entry.
     SetNeighbour(Neighbour),
@@ -153,6 +167,7 @@ impl fmt::Display for Step {
                 write!(f, "give {address} back the flags it had before the move")
             }
             Self::AskGateways { link, gateways, .. } => write_question(f, link, gateways),
+            Self::Announce { link, addresses, .. } => write_announcement(f, link, addresses),
             Self::SetNeighbour(neighbour) => write!(
                 f,
                 "set neighbour {neighbour}, so that nobody has to wait for an answer to ARP or ND"
@@ -211,6 +226,11 @@ fn write_question(f: &mut fmt::Formatter<'_>, link: &str, gateways: &[Gateway]) 
     )
 }
 
+fn write_announcement(f: &mut fmt::Formatter<'_>, link: &str, all: &[IpAddr]) -> fmt::Result {
+    write_list(f, "announce", "address", all)?;
+    write!(f, " out of {link}, so that switches and neighbours learn where from its first frame")
+}
+
 fn write_shield(f: &mut fmt::Formatter<'_>, uplink: &str, mac: &str, mtu: u32) -> fmt::Result {
     write!(
         f,
@@ -231,7 +251,11 @@ fn write_list<T: fmt::Display>(
 ) -> fmt::Result {
     const NAMED: usize = 6;
     let names: Vec<String> = all.iter().take(NAMED).map(ToString::to_string).collect();
-    let plural = if all.len() == 1 { "" } else { "s" };
+    let plural = match noun {
+        _ if all.len() == 1 => "",
+        "address" => "es",
+        _ => "s",
+    };
     write!(f, "{verb} {} {noun}{plural}: {}", all.len(), names.join("; "))?;
     if all.len() > NAMED { write!(f, "; and {} more", all.len() - NAMED) } else { Ok(()) }
 }

@@ -66,6 +66,9 @@ pub enum Step {
         bridge: String,
         /// The device.
         port: String,
+        /// The database's, as the host sees it. None: where distributions have it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<String>,
     },
     /// End a vswitchd that hangs, or has lost its database: by SIGKILL, since it does not listen.
     EndVswitchd,
@@ -134,9 +137,10 @@ impl fmt::Display for Step {
                 f,
                 "take {port} out of {bridge} in the database, so that nobody attaches it again"
             ),
-            Self::ForgetPortOnDisk { bridge, port } => write!(
+            Self::ForgetPortOnDisk { bridge, port, file } => write!(
                 f,
-                "take {port} out of {bridge} in the database's file, so that Open vSwitch does not attach it when it starts"
+                "take {port} out of {bridge} in the database's file{}, so that Open vSwitch does not attach it when it starts",
+                file.as_ref().map(|file| format!(" {file}")).unwrap_or_default()
             ),
             Self::EndVswitchd => f.write_str(
                 "end ovs-vswitchd, which hangs or has no database: it would attach what is freed",
@@ -213,9 +217,13 @@ pub fn start(observed: &Observed, spared: Option<(&str, &str)>) -> Vec<Step> {
     let mut steps = end_hung(ovs);
     if let Some((bridge, port)) = spared {
         let (bridge, port) = (bridge.to_owned(), port.to_owned());
-        // what a server that hangs would tell is known when it is dead
-        if ovs.database.is_none() && (ovs.ovsdb_server_hangs || ovs.lists(&bridge, &port)) {
-            steps.push(Step::ForgetPortOnDisk { bridge, port });
+        // what a server that hangs would tell is known when it is dead; and a file that is known
+        // and could not be read may list it
+        let unread = ovs.stopped.is_none() && ovs.file.is_some();
+        let may_list = ovs.ovsdb_server_hangs || unread || ovs.lists(&bridge, &port);
+        if ovs.database.is_none() && may_list {
+            let file = ovs.file.clone();
+            steps.push(Step::ForgetPortOnDisk { bridge, port, file });
         } else if ovs.lists(&bridge, &port) {
             steps.push(Step::ForgetPort { bridge, port });
         }
@@ -260,7 +268,8 @@ pub(super) fn free(ovs: &Ovs, bridge: &str, port: &str, for_certain: bool) -> Ve
     if listed && !ovs.vswitchd {
         steps.push(Step::RemovePort { bridge, port });
     } else if end_server || on_disk {
-        steps.push(Step::ForgetPortOnDisk { bridge, port });
+        let file = ovs.file.clone();
+        steps.push(Step::ForgetPortOnDisk { bridge, port, file });
     }
     steps
 }

@@ -35,7 +35,7 @@ pub fn simulate(observed: &mut Observed, step: &Step) {
             let Some(row) = row_of(observed, bridge) else { return };
             row.ports.retain(|row| row.name != *port);
         }
-        Step::ForgetPortOnDisk { bridge, port } => {
+        Step::ForgetPortOnDisk { bridge, port, .. } => {
             let rows = observed.ovs.stopped.iter_mut().flat_map(|stopped| &mut stopped.bridges);
             for row in rows.filter(|row| row.name == *bridge) {
                 row.ports.retain(|row| row.name != *port);

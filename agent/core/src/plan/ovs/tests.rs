@@ -271,8 +271,17 @@ fn a_start_spares_the_uplink_that_the_file_lists() {
     let mut stopped = after(host(), &[add_bridge(""), add_port(), Step::StopDaemons]);
     let spared = Some(("br-int", "eth1"));
     assert_eq!(start(&stopped, None), [Step::StartDaemons]);
-    let forget = Step::ForgetPortOnDisk { bridge: "br-int".into(), port: "eth1".into() };
-    assert_eq!(start(&stopped, spared), [forget, Step::StartDaemons]);
+    let forget = |file: Option<&str>| {
+        let (bridge, port) = ("br-int".into(), "eth1".into());
+        Step::ForgetPortOnDisk { bridge, port, file: file.map(str::to_owned) }
+    };
+    assert_eq!(start(&stopped, spared), [forget(None), Step::StartDaemons]);
+    stopped.ovs.file = Some("/srv/conf.db".into());
+    let elsewhere = forget(Some("/srv/conf.db"));
+    assert_eq!(start(&stopped, spared), [elsewhere.clone(), Step::StartDaemons]);
+    // known, and not read: what would be started unasked is not
     stopped.ovs.stopped = None;
-    assert_eq!(start(&stopped, spared), [Step::StartDaemons]);
+    assert_eq!(start(&stopped, spared), [elsewhere, Step::StartDaemons]);
+    stopped.ovs.file = None;
+    assert_eq!(start(&stopped, spared), [Step::StartDaemons], "there never was one");
 }

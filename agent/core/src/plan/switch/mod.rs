@@ -83,7 +83,8 @@ pub fn plan_switch(
     let target = Target {
         modules: module_target(profile),
         cni: match profile.cni {
-            CniChoice::Payload => Some(cni::Target::Payload),
+            CniChoice::Payload => Some(cni::Target::To(cni::Toward::Payload)),
+            CniChoice::Absent => Some(cni::Target::To(cni::Toward::Absent)),
             CniChoice::Leave => None,
         },
         owner: match profile.addresses {
@@ -144,7 +145,11 @@ pub fn plan_back(
     let before = &checkpoint.before;
     let target = Target {
         modules: Some(modules::Target::Before),
-        cni: Some(cni::Target::Before),
+        cni: match profile.cni {
+            CniChoice::Payload => Some(cni::Target::Before(cni::Toward::Payload)),
+            CniChoice::Absent => Some(cni::Target::Before(cni::Toward::Absent)),
+            CniChoice::Leave => None,
+        },
         owner: owner(settings, before),
         delete_bridge: made_the_bridge(settings, observed, checkpoint),
         activate: settings.switch.activate,
@@ -247,7 +252,7 @@ fn plan_target(
         draft.push("Stop Open vSwitch, as before", |now| ovs::stop_but_spare(now, before));
     }
     if let Some(files) = target.cni {
-        let want = cni::Want { target: files, paths: settings.paths.clone() };
+        let want = cni::Want::plainly(files, settings.paths.clone());
         let part = cni::plan_cni(&want, &draft.now, way_back)?;
         draft.append(part);
     }

@@ -239,7 +239,7 @@ fn while_one_is_staged_only_the_same_or_the_way_back() {
     assert_eq!(refusal.reason, "SwitchStaged");
     assert_eq!(ask(&here, None, &other), Ok(()), "nobody staged anything");
     assert_eq!(ask(&before, Some(&own), &other), Ok(()), "nothing waits for a reboot");
-    assert_eq!(ask(&here, Some(&Goal::Cni), &other), Ok(()));
+    assert_eq!(ask(&here, Some(&Goal::cni()), &other), Ok(()));
 
     // what is put into another kernel's tree, and what was put there
     let next = |kernel: &str| Goal::Modules {

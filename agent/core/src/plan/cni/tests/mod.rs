@@ -1,3 +1,5 @@
+mod absent;
+mod edited;
 mod table;
 mod way_back;
 
@@ -49,7 +51,9 @@ impl Scene {
 
     fn reads(mut self, contents: &str) -> Self {
         let reading = CniReading::of(contents.as_bytes());
-        self.0.cni.readings.insert(Digest::of(contents.as_bytes()), reading);
+        let sha256 = Digest::of(contents.as_bytes());
+        self.0.cni.readings.insert(sha256, reading);
+        self.0.cni.texts.insert(sha256, contents.to_owned());
         self
     }
 
@@ -90,15 +94,18 @@ impl Scene {
 }
 
 fn want(target: Target) -> Want {
-    Want { target, paths: Paths::default() }
+    Want::plainly(target, Paths::default())
 }
 
+const TO: Target = Target::To(Toward::Payload);
+const BEFORE: Target = Target::Before(Toward::Payload);
+
 fn plan(observed: &Observed) -> Plan {
-    plan_cni(&want(Target::Payload), observed, None).unwrap()
+    plan_cni(&want(TO), observed, None).unwrap()
 }
 
 fn refusal(scene: &Scene) -> Refusal {
-    plan_cni(&want(Target::Payload), &scene.0, None).unwrap_err()
+    plan_cni(&want(TO), &scene.0, None).unwrap_err()
 }
 
 fn checkpoint(before: &Observed) -> Checkpoint {
@@ -110,10 +117,12 @@ fn run(observed: &mut Observed, plan: &Plan) {
     plan.steps().for_each(|step| crate::plan::simulate(observed, step));
 }
 
-/// Steps in short words: `write nsx`.
+/// Steps in short words: `write nsx`. Notes in the state directory are not told: each plan that
+/// changes a file has them.
 fn steps(plan: &Plan) -> Vec<String> {
     let name = |path: &str| path.rsplit('/').next().unwrap().to_owned();
     let word = |step: &crate::plan::Step| match step {
+        crate::plan::Step::Cni(Step::Note { .. }) => String::new(),
         crate::plan::Step::Cni(Step::ProbePlugin { path, .. }) => format!("probe {}", name(path)),
         crate::plan::Step::File(file::Step::Keep { path, .. }) => format!("keep {}", name(path)),
         crate::plan::Step::File(file::Step::Write { path, .. }) => format!("write {}", name(path)),
@@ -128,7 +137,7 @@ fn steps(plan: &Plan) -> Vec<String> {
         | crate::plan::Step::Ovs(_)
         | crate::plan::Step::Modules(_) => panic!("unexpected {step}"),
     };
-    plan.steps().map(word).collect()
+    plan.steps().map(word).filter(|word| !word.is_empty()).collect()
 }
 
 /// Paths of the files that matter, with mode and contents.

@@ -13,7 +13,7 @@ fn assert_row(scene: &Scene, expected: &[&str], note: Option<&str>) {
     }
     let mut after = scene.0.clone();
     run(&mut after, &plan);
-    assert!(plan_cni(&want(Target::Payload), &after, None).unwrap().is_empty());
+    assert!(plan_cni(&want(TO), &after, None).unwrap().is_empty());
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_payload_that_cannot_be_used_is_refused() {
     let mut scene = Scene::new();
     let faults = &mut scene.0.payload.as_mut().unwrap().faults;
     faults.insert("modules/x.ko".into(), "missing".into());
-    assert_eq!(plan(&scene.0).stages.len(), 4);
+    assert_eq!(steps(&plan(&scene.0)).len(), 6);
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn leftovers_of_a_killed_run_are_swept() {
     let scene = Scene::installed().file("/opt/cni/bin/.nsx.pointsman.tmp", 0o755, "x");
     assert_row(&scene, &["remove .nsx.pointsman.tmp"], None);
     let back = checkpoint(&Scene::installed().0);
-    let plan = plan_cni(&want(Target::Before), &scene.0, Some(&back)).unwrap();
+    let plan = plan_cni(&want(BEFORE), &scene.0, Some(&back)).unwrap();
     assert_eq!(steps(&plan), ["remove .nsx.pointsman.tmp"]);
 }
 

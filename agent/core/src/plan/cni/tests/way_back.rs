@@ -11,7 +11,7 @@ fn the_way_back_is_the_mirror_of_the_way_there() {
     );
     let mut after = before.0.clone();
     run(&mut after, &plan(&before.0));
-    let back = plan_cni(&want(Target::Before), &after, Some(&checkpoint(&before.0))).unwrap();
+    let back = plan_cni(&want(BEFORE), &after, Some(&checkpoint(&before.0))).unwrap();
     let expected = [
         "remove 99-loopback.conf",
         "write 10-nsx.conf",
@@ -33,7 +33,7 @@ fn what_others_wrote_since_is_left_or_kept() {
         0o644,
         &conflist("4.2.1"),
     );
-    let back = plan_cni(&want(Target::Before), &after.0, Some(&checkpoint(&before.0))).unwrap();
+    let back = plan_cni(&want(BEFORE), &after.0, Some(&checkpoint(&before.0))).unwrap();
     let expected =
         ["keep 10-nsx.conflist", "remove 99-loopback.conf", "write 10-nsx.conflist", "write nsx"];
     assert_eq!(steps(&back), expected.map(String::from));
@@ -48,7 +48,7 @@ fn what_the_installation_left_alone_the_way_back_leaves_alone() {
     run(&mut after, &plan(&before.0));
     // in no store: the installation never replaces the pair
     let after = Scene(after).file(LOOPBACK, 0o755, "changed since").without(LOOPBACK_CONF);
-    let back = plan_cni(&want(Target::Before), &after.0, Some(&checkpoint(&before.0))).unwrap();
+    let back = plan_cni(&want(BEFORE), &after.0, Some(&checkpoint(&before.0))).unwrap();
     assert_eq!(steps(&back), ["write 10-nsx.conflist", "write nsx"]);
     assert_eq!(back.notes.len(), 2);
 }
@@ -59,13 +59,13 @@ fn a_plugin_that_is_missing_is_back_before_its_configuration() {
     let mut after = before.0.clone();
     run(&mut after, &plan(&before.0));
     let after = Scene(after).without(NSX);
-    let back = plan_cni(&want(Target::Before), &after.0, Some(&checkpoint(&before.0))).unwrap();
+    let back = plan_cni(&want(BEFORE), &after.0, Some(&checkpoint(&before.0))).unwrap();
     assert_eq!(steps(&back), ["write nsx", "write 10-nsx.conflist"]);
 }
 
 #[test]
 fn there_is_no_way_back_without_a_checkpoint() {
-    let refused = plan_cni(&want(Target::Before), &Scene::new().0, None).unwrap_err();
+    let refused = plan_cni(&want(BEFORE), &Scene::new().0, None).unwrap_err();
     assert_eq!(refused.reason, "NoCheckpoint");
 }
 
@@ -106,18 +106,18 @@ fn cut_short_anywhere_it_ends_well_both_ways() {
             assert_eq!(files(&forward), files(&target), "scene {number} forward after {cut}");
             assert!(plan(&forward).is_empty());
 
-            let way = plan_cni(&want(Target::Before), &half, Some(&back)).unwrap();
+            let way = plan_cni(&want(BEFORE), &half, Some(&back)).unwrap();
             for second in 0..=way.steps().count() {
                 let mut there = half.clone();
                 way.steps().take(second).for_each(|step| crate::plan::simulate(&mut there, step));
-                let rest = plan_cni(&want(Target::Before), &there, Some(&back)).unwrap();
+                let rest = plan_cni(&want(BEFORE), &there, Some(&back)).unwrap();
                 run(&mut there, &rest);
                 assert_eq!(
                     files(&there),
                     files(&before),
                     "scene {number} back after {cut}, {second}"
                 );
-                let left = plan_cni(&want(Target::Before), &there, Some(&back)).unwrap();
+                let left = plan_cni(&want(BEFORE), &there, Some(&back)).unwrap();
                 assert!(left.is_empty() && left.notes.is_empty(), "{left}");
             }
         }
@@ -133,7 +133,7 @@ fn a_runtime_never_finds_the_wrong_default() {
         let there = plan(&before);
         let mut after = before.clone();
         run(&mut after, &there);
-        let back = plan_cni(&want(Target::Before), &after, Some(&checkpoint(&before))).unwrap();
+        let back = plan_cni(&want(BEFORE), &after, Some(&checkpoint(&before))).unwrap();
         let allowed = [first_config(&before, &places), first_config(&after, &places)];
         for step in there.steps().chain(back.steps()) {
             crate::plan::simulate(&mut now, step);

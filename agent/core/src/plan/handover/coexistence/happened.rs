@@ -1,5 +1,6 @@
 //! A step that would put something right, told as what has happened.
 
+use crate::model::Route;
 use crate::plan::handover::{OWN_PROTOCOL, Step as Handover};
 use crate::plan::{Step, ovs};
 
@@ -9,12 +10,25 @@ pub fn happened(step: &Step) -> Option<String> {
         Step::Handover(Handover::AddAddress(address)) => Some(format!("{address} is gone")),
         Step::Handover(Handover::DeleteAddress(address)) => Some(format!("{address} is back")),
         Step::Handover(Handover::AddRoutes { routes }) => {
-            let route = routes.iter().find(|route| route.protocol != OWN_PROTOCOL)?;
-            Some(format!("the route {route} is gone"))
+            Some(format!("the route {} is gone", foreign(routes)?))
         }
         Step::Handover(Handover::DeleteRoutes { routes }) => {
-            let route = routes.iter().find(|route| route.protocol != OWN_PROTOCOL)?;
-            Some(format!("the route {route} is back"))
+            Some(format!("the route {} is back", foreign(routes)?))
+        }
+        Step::Handover(Handover::ReplaceRoutes { routes }) => {
+            Some(format!("the route {} was replaced by another", foreign(routes)?))
+        }
+        Step::Handover(Handover::PrependRoutes { routes }) => {
+            Some(format!("the route {} is gone, or stands behind others", foreign(routes)?))
+        }
+        Step::Handover(Handover::AddRules { rules }) => {
+            Some(format!("the {} is gone", rules.first()?))
+        }
+        Step::Handover(Handover::DeleteRules { rules }) => {
+            Some(format!("the {} is back", rules.first()?))
+        }
+        Step::Handover(Handover::SetNexthops { nexthops }) => {
+            Some(format!("the nexthop {} is gone, or was changed", nexthops.first()?))
         }
         Step::Ovs(ovs::Step::AddBridge { bridge, .. }) => {
             Some(format!("the bridge {bridge} is gone"))
@@ -28,4 +42,9 @@ pub fn happened(step: &Step) -> Option<String> {
         Step::Ovs(ovs::Step::StartDaemons) => Some("Open vSwitch was stopped".into()),
         Step::Handover(_) | Step::Ovs(_) | Step::Modules(_) | Step::Cni(_) | Step::File(_) => None,
     }
+}
+
+/// The first that is not a helper of ours.
+fn foreign(routes: &[Route]) -> Option<&Route> {
+    routes.iter().find(|route| route.protocol != OWN_PROTOCOL)
 }

@@ -3,10 +3,13 @@
 //! Only a move to the bridge is ever refused for these reasons. The harbour and every way
 //! back lead to the uplink, where all these programs expect the addresses.
 
+mod foreign;
 mod happened;
 mod persistence;
 mod table;
+mod unproven;
 
+use foreign::foreign_ports;
 pub use happened::happened;
 pub use table::{Decision, Row, TABLE};
 
@@ -19,7 +22,7 @@ use crate::plan::{Plan, Refusal};
 
 /// The reasons that `node.accept` may hold.
 pub fn acceptable() -> Vec<&'static str> {
-    let mut all = vec![persistence::REASON, UNREAD];
+    let mut all = vec![persistence::REASON, unproven::REASON, UNREAD];
     for row in TABLE {
         if let Decision::Refuse(reason) = row.decision
             && !all.contains(&reason)
@@ -44,7 +47,7 @@ pub fn plan_beside(
     observed: &Observed,
     way_back: Option<&Checkpoint>,
 ) -> Result<Plan, Refusal> {
-    let foreign = foreign_port(node, observed).filter(|_| want.delete_bridge);
+    let foreign = foreign_ports(node, observed).filter(|_| want.delete_bridge);
     if let (Some(foreign), None) = (&foreign, way_back) {
         return Err(foreign.clone());
     }
@@ -54,6 +57,7 @@ pub fn plan_beside(
         return Ok(plan);
     }
     plan.notes.extend(foreign.map(|foreign| format!("the bridge stays: {foreign}")));
+    plan.notes.extend(unproven::judge(node, &want, observed, (&plan, way_back))?);
     if let Some(owners) = &observed.owners {
         if want.to == Owner::Bridge {
             // with a checkpoint this was asked before the first change
@@ -69,7 +73,7 @@ pub fn plan_beside(
 /// What a way back wants, which is never refused: a bridge to which somebody else's port came
 /// meanwhile is left with it.
 pub fn sparing(node: &Node, want: &Want, observed: &Observed) -> Want {
-    let delete_bridge = want.delete_bridge && foreign_port(node, observed).is_none();
+    let delete_bridge = want.delete_bridge && foreign_ports(node, observed).is_none();
     Want { delete_bridge, ..want.clone() }
 }
 
@@ -178,10 +182,10 @@ fn claims(uplink: &str, network: &Network, owners: &Owners) -> Vec<Claim> {
     claims
 }
 
-/// Whether an IPv4 address has an end, which only a server sets. IPv6 addresses of a router
-/// have one too, and the bridge hears the router.
+/// Whether an address has an end, which only a server sets, of either family. What the kernel
+/// made of a router's advertisements has one too, and the bridge hears the router.
 pub(super) fn is_leased(address: &Address) -> bool {
-    address.ip.is_ipv4() && address.scope == 0 && address.valid_lft != u32::MAX
+    address.scope == 0 && address.valid_lft != u32::MAX && left_out(address).is_none()
 }
 
 /// Whether an address is to be there for as long as the node is up.
@@ -211,21 +215,6 @@ fn kind_of(link: &Link) -> Option<(Holder, String)> {
         }
         _ => None,
     }
-}
-
-/// An internal port that would vanish with the bridge, and is named nowhere.
-fn foreign_port(node: &Node, observed: &Observed) -> Option<Refusal> {
-    let row = observed.ovs.bridge(&node.bridge)?;
-    let foreign = row.ports.iter().find(|port| {
-        port.kind == "internal" && port.name != row.name && !node.companions.contains(&port.name)
-    })?;
-    Some(Refusal::new(
-        "ForeignBridge",
-        format!(
-            "{} has the internal port {}, which would be deleted with it and is not named in the configuration; nothing was changed: delete it first, or name it in `node.companions`",
-            node.bridge, foreign.name
-        ),
-    ))
 }
 
 /// Who of the table is likely to have put something back on a link.

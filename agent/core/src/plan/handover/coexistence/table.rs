@@ -114,7 +114,7 @@ pub const TABLE: &[Row] = &[
     ),
     row(
         Holder::Dhcp,
-        "a DHCP client leases an address of the link",
+        "a client of DHCP or DHCPv6 leases an address of the link",
         Decision::Refuse("UplinkDhcp"),
         "a port of a bridge hears no answer of the server, so the lease ends and the node loses its address; give UPLINK a static configuration",
         &[],

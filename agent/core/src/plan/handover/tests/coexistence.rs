@@ -1,8 +1,8 @@
 //! The table of owners, decided on: each row proceeds or refuses as it says, and no way back
 //! is refused.
 
-use super::super::coexistence::{Decision, TABLE, acceptable, plan_beside};
-use super::super::{Owner, Want};
+use super::super::coexistence::{Decision, TABLE, acceptable, happened, plan_beside};
+use super::super::{OWN_PROTOCOL, Owner, Step, Want};
 use super::generator::{BRIDGE, NIC, add, add_bridge, add_route, address, bare, route};
 use super::{checkpoint, want};
 use crate::config::Node;
@@ -10,7 +10,7 @@ use crate::error::Reasoned as _;
 use crate::model::{
     Bond, Claim, Holder, Link, Observed, Owners, Persisted, PersistedAddress, Port, Writer,
 };
-use crate::plan::{Plan, Refusal};
+use crate::plan::{self, Plan, Refusal};
 
 fn node(accept: &[&str]) -> Node {
     let accept = accept.iter().map(|word| (*word).to_owned()).collect();
@@ -232,6 +232,73 @@ fn what_the_kernel_says_of_an_address() {
     assert_eq!(beside(&observed, &[], Owner::Bridge).unwrap_err().reason(), "VipOnUplink");
 }
 
+/// Of what is finite, only a router's own stay heard behind a bridge.
+#[test]
+fn a_lease_of_ipv6_is_a_lease_and_a_routers_address_is_none() {
+    const MANAGES_TEMPORARY: u32 = 0x100;
+    let of = |protocol: u8, flags: u32| crate::model::Address {
+        valid_lft: 3000,
+        protocol,
+        flags,
+        ..address(NIC, "fd77::9/128")
+    };
+    let cases = [
+        // dhclient, dhcpcd, NetworkManager: no protocol or their own
+        (of(0, 0), true),
+        (of(0, 0x200), true),
+        (of(16, 0), true),
+        // `IFAPROT_KERNEL_RA`, and before 5.18, where no protocol is told
+        (of(2, MANAGES_TEMPORARY), false),
+        (of(2, 0), false),
+        (of(0, MANAGES_TEMPORARY), false),
+        // temporary
+        (of(0, 1), false),
+    ];
+    for (found, leased) in cases {
+        let mut observed = ready();
+        add(&mut observed, found.clone());
+        let planned = beside(&observed, &[], Owner::Bridge);
+        assert_eq!(planned.is_err(), leased, "{found:?}: {planned:?}");
+        let Err(refusal) = planned else { continue };
+        assert_eq!(refusal.reason(), "UplinkDhcp");
+        assert!(refusal.message.contains("fd77::9/128 on eth1 ends in 3000 s"), "{refusal}");
+        assert!(beside(&observed, &["UplinkDhcp"], Owner::Bridge).is_ok());
+        assert!(beside(&observed, &[], Owner::Uplink).is_ok());
+    }
+}
+
+/// What the repair of each kind of change is told as.
+#[test]
+fn every_change_of_a_route_a_rule_or_a_nexthop_is_named() {
+    let routes = vec![route("10.8.0.0/16", Some("10.77.0.1"), BRIDGE)];
+    let shadow = crate::model::Route { protocol: OWN_PROTOCOL, ..routes[0].clone() };
+    let rules = vec![super::generator::rule(4, 1000, 100)];
+    let nexthops = vec![crate::model::Nexthop {
+        id: 7,
+        family: 2,
+        protocol: 4,
+        flags: 0,
+        link: Some(BRIDGE.into()),
+        gateway: None,
+        members: Vec::new(),
+        attributes: Vec::new(),
+    }];
+    let told = [
+        (Step::ReplaceRoutes { routes: routes.clone() }, "10.8.0.0/16 via 10.77.0.1 dev br-int"),
+        (Step::ReplaceRoutes { routes: [vec![shadow.clone()], routes.clone()].concat() }, "br-int"),
+        (Step::PrependRoutes { routes }, "10.8.0.0/16 via 10.77.0.1 dev br-int"),
+        (Step::AddRules { rules: rules.clone() }, "IPv4 rule of priority 1000 lookup 100 is gone"),
+        (Step::DeleteRules { rules }, "IPv4 rule of priority 1000 lookup 100 is back"),
+        (Step::SetNexthops { nexthops }, "the nexthop id 7 dev br-int"),
+    ];
+    for (step, words) in told {
+        let said = happened(&plan::Step::Handover(step.clone())).unwrap_or_default();
+        assert!(said.contains(words), "{step:?}: {said:?}");
+    }
+    let helper = plan::Step::Handover(Step::ReplaceRoutes { routes: vec![shadow] });
+    assert_eq!(happened(&helper), None);
+}
+
 #[test]
 fn a_file_that_cannot_be_read() {
     let mut observed = ready();
@@ -249,21 +316,80 @@ fn what_names_the_uplink_is_said() {
     assert!(plan.notes.contains(&"a tc qdisc clsact on eth1".to_owned()), "{plan}");
 }
 
-#[test]
-fn an_internal_port_of_somebody_else_keeps_its_bridge() {
+/// The bridge owns the addresses and has these ports beside, each `(name, type)`.
+fn with_ports(ports: &[(&str, &str)]) -> Observed {
     let mut observed = ready();
     add_bridge(&mut observed, true);
-    let port = Port { name: "storage0".into(), kind: "internal".into(), ..Port::default() };
-    let row = observed.ovs.database.as_mut().unwrap().bridges.iter_mut().find(|b| b.name == BRIDGE);
-    row.unwrap().ports.push(port);
+    let rows = &mut observed.ovs.database.as_mut().unwrap().bridges;
+    let row = rows.iter_mut().find(|row| row.name == BRIDGE).unwrap();
+    for (name, kind) in ports {
+        row.ports.push(Port { name: (*name).into(), kind: (*kind).into(), ..Port::default() });
+    }
+    observed
+}
+
+#[test]
+fn a_port_of_somebody_else_keeps_its_bridge() {
     let want = Want { delete_bridge: true, ..want(Owner::Uplink, true) };
-    let refusal = plan_beside(&node(&[]), &want, &observed, None).unwrap_err();
-    assert_eq!(refusal.reason(), "ForeignBridge");
-    assert!(refusal.message.contains("storage0"), "{refusal}");
-    let named = Node { companions: vec!["storage0".into()], ..node(&[]) };
-    let plan = plan_beside(&named, &want, &observed, None).unwrap().to_string();
+    let kinds = ["internal", "vxlan", "geneve", "patch", "tap", "system", ""];
+    for kind in kinds {
+        let observed = with_ports(&[("storage0", kind)]);
+        let refusal = plan_beside(&node(&[]), &want, &observed, None).unwrap_err();
+        assert_eq!(refusal.reason(), "ForeignBridge", "{kind}");
+        assert!(refusal.message.contains("storage0"), "{kind}: {refusal}");
+        assert!(refusal.message.contains("nothing was changed"), "{kind}: {refusal}");
+        let named = Node { companions: vec!["storage0".into()], ..node(&[]) };
+        let plan = plan_beside(&named, &want, &observed, None).unwrap().to_string();
+        assert!(plan.contains("delete the bridge br-int"), "{kind}: {plan}");
+        let back = checkpoint(&ready());
+        let plan = plan_beside(&node(&[]), &want, &observed, Some(&back)).unwrap().to_string();
+        assert!(!plan.contains("delete the bridge"), "{kind}: {plan}");
+        assert!(plan.contains("storage0"), "{kind}: {plan}");
+    }
+    // each by its name, in one refusal
+    let all = [("vx0", "vxlan"), ("to-ex", "patch"), ("eth9", "")];
+    let refusal = plan_beside(&node(&[]), &want, &with_ports(&all), None).unwrap_err();
+    for (name, _) in all {
+        assert!(refusal.message.contains(name), "{refusal}");
+    }
+    // the bridge's own port and the uplink are nobody else's
+    let plan = plan_beside(&node(&[]), &want, &with_ports(&[]), None).unwrap().to_string();
     assert!(plan.contains("delete the bridge br-int"), "{plan}");
-    let back = checkpoint(&ready());
-    let plan = plan_beside(&node(&[]), &want, &observed, Some(&back)).unwrap().to_string();
-    assert!(!plan.contains("delete the bridge") && plan.contains("storage0"), "{plan}");
+}
+
+/// A bridge of somebody else that forwards by its flows alone.
+fn secure(gateway: bool) -> Observed {
+    let mut observed = ready();
+    add_bridge(&mut observed, false);
+    let rows = &mut observed.ovs.database.as_mut().unwrap().bridges;
+    rows.iter_mut().find(|row| row.name == BRIDGE).unwrap().fail_mode = Some("secure".into());
+    if gateway {
+        add_route(&mut observed, route("0.0.0.0/0", Some("10.77.0.1"), NIC));
+    }
+    observed
+}
+
+#[test]
+fn a_secure_bridge_that_nobody_can_prove_is_refused_unless_accepted() {
+    const REASON: &str = "SecureBridgeUnproven";
+    let unproven = secure(false);
+    let refusal = beside(&unproven, &[], Owner::Bridge).unwrap_err();
+    assert_eq!(refusal.reason(), REASON);
+    for words in [BRIDGE, "secure", "nothing was changed", "node.accept"] {
+        assert!(refusal.message.contains(words), "{words}: {refusal}");
+    }
+    assert!(acceptable().contains(&REASON));
+    let notes = beside(&unproven, &[REASON], Owner::Bridge).unwrap().notes.join("\n");
+    assert!(notes.contains("secure"), "{notes}");
+    // nobody has looked for other owners: that is no reason to ask less
+    let mut alone = unproven.clone();
+    alone.owners = None;
+    assert_eq!(beside(&alone, &[], Owner::Bridge).unwrap_err().reason(), REASON);
+    // asked before the first change
+    let back = checkpoint(&unproven);
+    let again = plan_beside(&node(&[]), &want(Owner::Bridge, false), &unproven, Some(&back));
+    assert!(again.unwrap().notes.join("\n").contains("secure"));
+    assert!(beside(&unproven, &[], Owner::Uplink).is_ok());
+    let plan = beside(&secure(true), &[], Owner::Bridge).unwrap().to_string();
+    assert!(plan.contains("10.77.0.1"), "{plan}");
 }

@@ -100,7 +100,7 @@ pub(super) fn multipath(destination: &str, legs: &[(&str, &str, u8)]) -> Route {
     Route { link: None, scope: 0, hops, ..route(destination, None, NIC) }
 }
 
-fn rule(family: u8, priority: u32, table: u32) -> Rule {
+pub(super) fn rule(family: u8, priority: u32, table: u32) -> Rule {
     Rule {
         family,
         priority,

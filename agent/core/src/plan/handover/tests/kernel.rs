@@ -129,6 +129,10 @@ fn check_handover(network: &Network, step: &Step) {
         Step::DeleteRules { rules } => {
             assert!(rules.iter().all(|rule| network.rules.contains(rule)), "no rule there");
         }
+        Step::Announce { link, addresses, .. } => {
+            let has = |ip| network.addresses.iter().any(|a| a.link == *link && a.ip == ip);
+            assert!(addresses.iter().all(|ip| has(*ip)), "{link} has not what it announces");
+        }
         Step::AskGateways { .. } | Step::SetNeighbour(_) | Step::DeleteNeighbour(_) => {}
     }
 }

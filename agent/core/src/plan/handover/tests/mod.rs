@@ -1,3 +1,4 @@
+mod announce;
 mod coexistence;
 mod generator;
 mod kernel;

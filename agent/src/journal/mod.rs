@@ -4,23 +4,27 @@
 //! open or was last: its goal, the whole checkpoint, its phase. It is on disk
 //! before the first step and is never removed, only replaced by the next one.
 
-use crate::disk::{self, DiskError, HostRoot};
+mod error;
+mod lock;
+
+pub use error::JournalError;
+
+use crate::disk::{self, HostRoot};
 use crate::spare;
-use nix::fcntl::{Flock, FlockArg};
+use lock::{lock_of, sign};
+use nix::fcntl::Flock;
 use pointsman_core::checkpoint::Checkpoint;
 use pointsman_core::config::Settings;
-use pointsman_core::error::Reasoned;
 use pointsman_core::goal::Goal;
 use pointsman_core::phase::{End, Phase};
 use pointsman_core::probe::Baseline;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use thiserror::Error;
 
 /// The version of [`Record`]'s written form that this code writes.
 pub const JOURNAL_SCHEMA: u32 = 1;
@@ -109,69 +113,6 @@ impl Record {
         // half of a tree is no state to forget the way back from
         let stays = !self.is_of_boot() && self.phase == Phase::Ended(End::Degraded);
         self.former.as_deref().filter(|_| !stays).cloned()
-    }
-}
-
-/// A journal that cannot be kept.
-#[derive(Debug, Error)]
-pub enum JournalError {
-    /// Another process is at work.
-    #[error(
-        "another pointsman ({holder}) is at work on this host; nothing was changed; wait until it ends"
-    )]
-    Locked {
-        /// `pid N`, as that process wrote it.
-        holder: String,
-    },
-    /// A file could not be read or written.
-    #[error("keep the journal in {}", path.display())]
-    Disk {
-        /// The state directory or a file in it.
-        path: PathBuf,
-        /// What failed.
-        #[source]
-        source: DiskError,
-    },
-    /// A file could not be opened.
-    #[error("open {}", path.display())]
-    Open {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The journal is there and cannot be understood: a person has to look.
-    #[error("the journal {} cannot be read; nothing was changed; restore it or, when the node is as it should be, move it away", path.display())]
-    Garbled {
-        /// Which.
-        path: PathBuf,
-        /// Where.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// Written by a newer version.
-    #[error("the journal {} has the version {found}, this pointsman reads {JOURNAL_SCHEMA}; nothing was changed; run the newer version", path.display())]
-    Newer {
-        /// Which.
-        path: PathBuf,
-        /// Its version.
-        found: u32,
-    },
-}
-
-impl Reasoned for JournalError {
-    fn reason(&self) -> &'static str {
-        match self {
-            Self::Locked { .. } => "AnotherAgentAtWork",
-            Self::Disk { source, .. } => source.reason(),
-            Self::Open { .. } => "StateDirUnusable",
-            Self::Garbled { .. } | Self::Newer { .. } => "JournalUnreadable",
-        }
-    }
-
-    fn is_transient(&self) -> bool {
-        matches!(self, Self::Locked { .. })
     }
 }
 
@@ -362,52 +303,16 @@ pub fn read(directory: &Path) -> Result<Option<Record>, JournalError> {
     serde_json::from_slice(&bytes).map_err(garbled).map(Some)
 }
 
-/// The lock of a state directory, signed.
-fn lock_of(directory: &Path, who: &str) -> Result<Flock<File>, JournalError> {
-    let path = directory.join("lock");
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file =
-        options.open(&path).map_err(|source| JournalError::Open { path: path.clone(), source })?;
-    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(file, errno)| {
-        if errno == nix::errno::Errno::EWOULDBLOCK {
-            JournalError::Locked { holder: holder(file) }
-        } else {
-            JournalError::Open { path: path.clone(), source: errno.into() }
-        }
-    })?;
-    sign(&lock, who).map_err(|source| JournalError::Open { path, source })?;
-    Ok(lock)
-}
-
-/// Tells whoever finds the lock taken by whom.
-fn sign(mut lock: &File, who: &str) -> io::Result<()> {
-    // over what is there, and only then shorter: a full disk gives no block back that was let go
-    let text = format!("{who}pid {}\n", std::process::id());
-    lock.rewind()?;
-    lock.write_all(text.as_bytes())?;
-    lock.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
-}
-
 /// What every version of a record begins with.
 #[derive(Deserialize)]
 struct Version {
     schema: u32,
 }
 
-fn holder(mut file: File) -> String {
-    let mut text = String::new();
-    match file.read_to_string(&mut text) {
-        // behind the line may be more, of a longer name
-        Ok(_) if !text.is_empty() => text.lines().next().unwrap_or_default().to_owned(),
-        Ok(_) | Err(_) => "of unknown pid".into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pointsman_core::error::chain;
+    use pointsman_core::error::{Reasoned as _, chain};
 
     #[test]
     fn only_one_process_holds_the_journal_and_the_other_is_told_who() {

@@ -20,6 +20,8 @@ const BACK: &str = "uplink";
 /// What the state directory holds when nobody is at work, beside one word for how the last
 /// dead-man ended.
 const AT_REST: [&str; 5] = ["journal.json", "lock", "pointsman", "progress", "store"];
+/// The room that is kept for the next way back; it may be there.
+const SPARE: [&str; 5] = ["spare.1", "spare.2", "spare.3", "spare.4", "spare.record"];
 
 /// Who finds first what the killed agent left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,6 +205,7 @@ impl Bench {
         let mut files = self.files();
         let ends = files.extract_if(.., |name| ["disarmed", "fired"].contains(&name.as_str()));
         assert_eq!(ends.count(), 1, "{when}");
+        files.retain(|name| !SPARE.contains(&name.as_str()));
         assert_eq!(files, AT_REST, "{when}");
     }
 }
@@ -264,7 +267,8 @@ fn cut_everywhere(to: &str, finder: Finder) {
             bench.kill_deadmen();
         }
         agent.kill();
-        cuts += 1;
+        // the next agent after each line; a dead-man, whose way is the same for all, after each third
+        cuts += if finder == Finder::Agent { 1 } else { 3 };
         let when = format!("to the {to}, cut {cuts}");
         bench.answers(&when);
         if finder == Finder::Deadman {
@@ -307,7 +311,7 @@ fn back_and_the_dead_man_finds_it() {
 /// Before the way back is on disk, in the middle of a step, while it is verified.
 #[test]
 fn at_any_moment() {
-    const RUNS: u64 = 36;
+    const RUNS: u64 = 16;
     let bench = Bench::new();
     bench.go(THERE);
     let start = Instant::now();
